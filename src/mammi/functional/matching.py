@@ -1,0 +1,95 @@
+"""MAMMI's concept matching as one matrix product over the units' mean embeddings.
+
+The mean over a unit's examples of ``cos(image, concept) - cos(image, template)`` is linear in the image, so it equals
+``mean(image embeddings) . (concept - template)``: the same scores for units x width instead of examples x concepts.
+"""
+
+from torch import Tensor
+
+from mammi.errors import InputError
+from mammi.functional.selection import Selection
+
+__all__ = ["concept_scores", "keep_best", "mean_embeddings"]
+
+
+def mean_embeddings(selection: Selection, image_embeddings: Tensor) -> Tensor:
+    """Average the embeddings of each unit's examples.
+
+    Args:
+        selection: the examples; its image indices are rows of ``image_embeddings``.
+        image_embeddings: rows of unit length, shape ``(n_images, d_embed)``, float64.
+
+    Returns:
+        Shape ``(n_units, d_embed)``, float64; NaN for a unit without examples. Not of unit length: the shorter, the
+        less alike the examples.
+
+    Raises:
+        InputError: if an example lies outside the rows given.
+    """
+    if len(selection.images) and int(selection.images.max()) >= len(image_embeddings):
+        raise InputError(
+            f"example {int(selection.images.max())} has no row among {len(image_embeddings)} image embeddings"
+        )
+    # Summed example by example in index order, so that a unit's mean depends on nothing but its own examples.
+    sums = image_embeddings.new_zeros((selection.n_units, image_embeddings.shape[1]))
+    order = selection.images.argsort(stable=True)
+    sums.index_add_(0, selection.units[order], image_embeddings[selection.images[order]])
+    return sums / selection.counts[:, None]
+
+
+def concept_scores(means: Tensor, concept_embeddings: Tensor, template_embedding: Tensor | None = None) -> Tensor:
+    r"""Score concepts for units: :math:`W_{km} = \bar e_k \cdot t_m - \bar e_k \cdot t_0` (MAMMI, concept matching).
+
+    Args:
+        means: the units' mean example embeddings, shape ``(n_units, d_embed)``, float64.
+        concept_embeddings: rows of unit length, shape ``(n_concepts, d_embed)``, float64.
+        template_embedding: the bare template at unit length, shape ``(d_embed,)``; None for plain cosines.
+
+    Returns:
+        Shape ``(n_units, n_concepts)``, float64, in [-2, 2]; NaN rows for units without examples.
+
+    Raises:
+        InputError: if the widths differ.
+
+    Notes:
+        The paper's mean is taken; the official code sums, which keeps the same concepts but cannot be compared
+        between units. The template's share is one number per unit: it moves the keep line, never the order.
+    """
+    if means.shape[1] != concept_embeddings.shape[1]:
+        raise InputError(
+            f"images are embedded in {means.shape[1]} dimensions and concepts in {concept_embeddings.shape[1]}: "
+            "both must come from the same vision-language model"
+        )
+    scores = means @ concept_embeddings.T
+    if template_embedding is not None:
+        if template_embedding.shape != means.shape[1:]:
+            raise InputError(f"'template_embedding' must be ({means.shape[1]},), got {tuple(template_embedding.shape)}")
+        scores -= (means @ template_embedding)[:, None]
+    return scores
+
+
+def keep_best(scores: Tensor, threshold: float = 0.95) -> list[Tensor]:
+    """Keep each unit's concepts that score strictly above a share of its best score.
+
+    Args:
+        scores: shape ``(n_units, n_concepts)``, floating; NaN rows for units without examples.
+        threshold: the share, in ``[0, 1)`` (the paper's beta; 0.95 there).
+
+    Returns:
+        One int64 tensor of concept indices per unit, best first, ties by lower index. Empty where the best score is
+        not above 0 (no concept fits better than the bare template) and for NaN rows.
+
+    Raises:
+        InputError: if ``scores`` is not 2-D or ``threshold`` is out of range.
+    """
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise InputError(f"'scores' must be (n_units, n_concepts) with a concept, got {tuple(scores.shape)}")
+    if not 0 <= threshold < 1:
+        raise InputError(f"'concept_threshold' must be in [0, 1), got {threshold}")
+    best = scores.amax(dim=1, keepdim=True)
+    # `best > 0` is the official rule spelled out: nothing exceeds 0.95 of a negative maximum.
+    kept = (scores > threshold * best) & (best > 0)
+    return [
+        (row := mask.nonzero().flatten())[values[row].argsort(descending=True, stable=True)]
+        for values, mask in zip(scores, kept, strict=True)
+    ]

@@ -1,0 +1,187 @@
+"""Which images represent a unit: by a share of its own range (MAMMI), by rank, or by quantile."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mammi.errors import InputError
+
+__all__ = ["Selection", "limit_examples", "select_adaptive", "select_quantile", "select_top"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples of many units as one ragged table: no sentinel, so a unit may have none.
+
+    Attributes:
+        images: int64, shape ``(n_examples,)``: image indices, unit after unit, each by falling activation, ties by
+            lower index.
+        activations: float32 or float64, shape ``(n_examples,)``: the unit's activation on each.
+        offsets: int64, shape ``(n_units + 1,)``: unit ``u`` owns ``images[offsets[u]:offsets[u + 1]]``.
+    """
+
+    images: Tensor
+    activations: Tensor
+    offsets: Tensor
+
+    @property
+    def n_units(self) -> int:
+        """Number of units, those without an example included."""
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of examples per unit, int64, shape ``(n_units,)``."""
+        return self.offsets.diff()
+
+    @property
+    def units(self) -> Tensor:
+        """The unit that owns each example, int64, shape ``(n_examples,)``."""
+        return torch.repeat_interleave(torch.arange(self.n_units), self.counts)
+
+    def per_unit(self) -> list[Tensor]:
+        """Return one int64 tensor of image indices per unit."""
+        return list(torch.split(self.images, self.counts.tolist()))
+
+    @staticmethod
+    def concatenate(parts: "list[Selection]") -> "Selection":
+        """Join selections of consecutive blocks of units."""
+        counts = torch.cat([part.counts for part in parts])
+        return Selection(
+            torch.cat([part.images for part in parts]),
+            torch.cat([part.activations for part in parts]),
+            torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
+        )
+
+
+def _check(activations: Tensor) -> None:
+    if activations.ndim != 2:
+        raise InputError(f"'activations' must be (n_images, n_units), got {tuple(activations.shape)}: pool it first")
+    if not activations.is_floating_point():
+        raise InputError(f"'activations' must be floating, got {activations.dtype}")
+    if activations.shape[0] == 0:
+        raise InputError("'activations' holds no image: show the network at least one")
+    if not torch.isfinite(activations).all():
+        raise InputError(f"'activations' holds {int((~torch.isfinite(activations)).sum())} values NaN or infinite")
+
+
+def _ranked(activations: Tensor, chosen: Tensor) -> Selection:
+    """Gather the chosen entries of a boolean ``(n_images, n_units)`` mask, ranked within each unit."""
+    units, images = chosen.T.nonzero(as_tuple=True)  # by unit, then by image: the tie order
+    values = activations[images, units]
+    # Two stable sorts make one lexicographic sort: by unit, then by falling activation, then by image.
+    order = values.argsort(descending=True, stable=True)
+    order = order[units[order].argsort(stable=True)]
+    counts = chosen.sum(dim=0)
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Selection(images[order], values[order], offsets)
+
+
+def select_adaptive(activations: Tensor, threshold: float = 0.93) -> Selection:
+    r"""Choose each unit's examples by a share of its own activation range.
+
+    Image :math:`i` represents unit :math:`u` when
+    :math:`a_{iu} > \min_i a_{iu} + r\,(\max_i a_{iu} - \min_i a_{iu})` (Kim, Ahn, Kim, MICCAI 2024, adaptive neuron
+    representative image selection). The line is drawn in float64.
+
+    Args:
+        activations: pooled activations, shape ``(n_images, n_units)``, floating, finite.
+        threshold: the share ``r`` of the range, in ``[0, 1)``.
+
+    Returns:
+        The examples; none for a unit whose activation never varies.
+
+    Raises:
+        InputError: if ``activations`` is not 2-D, floating and finite, or ``threshold`` is out of range.
+
+    Notes:
+        The official code writes ``max - range * (1 - r)``; an image exactly on the line can differ by rounding. The
+        rule is unchanged by a positive affine map of a unit, but not by a sigmoid: logits and probabilities differ.
+
+    Example:
+        >>> a = torch.tensor([[0.0, 5.0], [9.0, 5.0], [10.0, 5.0]])
+        >>> [images.tolist() for images in select_adaptive(a, threshold=0.8).per_unit()]
+        [[2, 1], []]
+    """
+    _check(activations)
+    if not 0 <= threshold < 1:
+        raise InputError(f"'threshold' must be in [0, 1), got {threshold}")
+    low, high = (bound.double() for bound in activations.aminmax(dim=0))
+    return _ranked(activations, activations.double() > low + threshold * (high - low))
+
+
+def select_top(activations: Tensor, k: int) -> Selection:
+    """Choose each unit's ``k`` strongest images, ties by lower index.
+
+    Args:
+        activations: pooled activations, shape ``(n_images, n_units)``, floating, finite.
+        k: how many, at least 1; all images where there are fewer.
+
+    Returns:
+        The examples; none for a unit whose activation never varies, since no rank means anything there.
+
+    Raises:
+        InputError: if ``activations`` is not 2-D, floating and finite, or ``k`` is below 1.
+    """
+    _check(activations)
+    if k < 1:
+        raise InputError(f"'k' must be at least 1, got {k}")
+    order = activations.argsort(dim=0, descending=True, stable=True)[:k]
+    chosen = torch.zeros(activations.shape, dtype=torch.bool).scatter_(0, order, value=True)
+    low, high = activations.aminmax(dim=0)
+    return _ranked(activations, chosen & (high > low))
+
+
+def select_quantile(activations: Tensor, quantile: float) -> Selection:
+    """Choose each unit's images strictly above a quantile of its activations (linear interpolation, float64).
+
+    Args:
+        activations: pooled activations, shape ``(n_images, n_units)``, floating, finite.
+        quantile: in ``[0, 1)``; 0.99 keeps about one image in a hundred.
+
+    Returns:
+        The examples; none for a unit whose activation never varies.
+
+    Raises:
+        InputError: if ``activations`` is not 2-D, floating and finite, or ``quantile`` is out of range.
+    """
+    _check(activations)
+    if not 0 <= quantile < 1:
+        raise InputError(f"'quantile' must be in [0, 1), got {quantile}")
+    ordered = activations.double().sort(dim=0).values
+    place = quantile * (len(ordered) - 1)  # torch.quantile refuses more than 16 million values
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    line = ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    return _ranked(activations, activations.double() > line)
+
+
+def limit_examples(
+    activations: Tensor, selection: Selection, minimum: int = 0, maximum: int | None = None
+) -> Selection:
+    """Bound the number of examples: too few are filled up by rank, too many are cut at the weakest.
+
+    Args:
+        activations: the activations that ``selection`` was made from, shape ``(n_images, n_units)``.
+        selection: any rule's answer on them, whose choice follows the activation.
+        minimum: fill up to this many (0: leave as they are); a unit that never varies stays empty.
+        maximum: keep at most this many (None: all).
+
+    Raises:
+        InputError: if ``minimum`` is negative, or ``maximum`` is below 1 or below ``minimum``.
+    """
+    if minimum < 0:
+        raise InputError(f"the minimum number of examples must be 0 or more, got {minimum}")
+    if maximum is not None and maximum < max(1, minimum):
+        raise InputError(f"the maximum number of examples must be at least {max(1, minimum)}, got {maximum}")
+    counts = selection.counts
+    bounded = counts if maximum is None else counts.clamp(max=maximum)
+    if minimum and bool((counts < minimum).any()):
+        # Each rule takes a unit's strongest images first, so a longer ranking holds every choice as its head.
+        selection = select_top(activations, max(minimum, int(bounded.max())))
+        bounded = torch.minimum(bounded.clamp(min=minimum), selection.counts)
+    places = torch.arange(len(selection.images)) - selection.offsets[:-1].repeat_interleave(selection.counts)
+    keep = places < bounded.repeat_interleave(selection.counts)
+    offsets = torch.cat([bounded.new_zeros(1), bounded.cumsum(0)])
+    return Selection(selection.images[keep], selection.activations[keep], offsets)

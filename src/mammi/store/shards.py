@@ -1,0 +1,123 @@
+"""Activations on disk: blocks of films while capturing, one memory-mapped array per layer by unit when complete."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammi.errors import RunError
+from mammi.store.files import atomic_path, read_json, write_array, write_json
+
+__all__ = ["ActivationStore"]
+
+
+@dataclass(frozen=True)
+class ActivationStore:
+    """The activations of one run.
+
+    A block is a run of consecutive films. Its layers' arrays are written first and its record last, so a block with a
+    record is whole: after a kill, resuming is listing records.
+
+    Attributes:
+        folder: the run folder.
+        n_films: number of films.
+        block_size: films per block.
+    """
+
+    folder: Path
+    n_films: int
+    block_size: int
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks; the last may be short."""
+        return -(-self.n_films // self.block_size)
+
+    def rows(self, block: int) -> range:
+        """Return the rows of the films in a block."""
+        return range(block * self.block_size, min(self.n_films, (block + 1) * self.block_size))
+
+    def _record_path(self, block: int) -> Path:
+        return self.folder / "blocks" / f"{block:06d}.json"
+
+    def _shard_path(self, layer: str, block: int) -> Path:
+        return self.folder / "activations" / layer / f"shard-{block:06d}.npy"
+
+    def array_path(self, layer: str) -> Path:
+        """Return where a layer's finished ``(n_units, n_films)`` array lies."""
+        return self.folder / "activations" / layer / "by_unit.npy"
+
+    def done(self) -> dict[int, dict[str, Any]]:
+        """Return the records of the finished blocks, by block."""
+        return {
+            block: read_json(path) for block in range(self.n_blocks) if (path := self._record_path(block)).is_file()
+        }
+
+    def discard(self, block: int) -> None:
+        """Forget a block, so that it is computed again."""
+        self._record_path(block).unlink(missing_ok=True)
+
+    def write(self, block: int, layers: Mapping[str, NDArray[np.float32]], record: dict[str, Any]) -> None:
+        """Store a block: one ``(n_films_of_block, n_units)`` array per layer, then its record.
+
+        Raises:
+            RunError: if a file cannot be written; blocks already stored stay.
+        """
+        for layer, activations in layers.items():
+            write_array(self._shard_path(layer, block), np.ascontiguousarray(activations, dtype=np.float32))
+        write_json(self._record_path(block), record)
+
+    def finish(self, layer: str, n_units: int, kept: NDArray[np.int64]) -> None:
+        """Turn a layer's blocks into one ``(n_units, n_kept)`` array, then drop the blocks.
+
+        Args:
+            layer: name of the layer.
+            n_units: its number of units.
+            kept: rows of the films to keep, rising.
+
+        Raises:
+            RunError: if a block is missing or has another shape, or the array cannot be written.
+        """
+        path = self.array_path(layer)
+        if not path.is_file():
+            with atomic_path(path) as aside:
+                out = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(n_units, len(kept)))  # type: ignore[no-untyped-call]
+                start = 0
+                for block in range(self.n_blocks):
+                    rows = self.rows(block)
+                    inside = kept[(kept >= rows.start) & (kept < rows.stop)] - rows.start
+                    shard = self._read_shard(layer, block, (len(rows), n_units))
+                    out[:, start : start + len(inside)] = shard[inside].T
+                    start += len(inside)
+                out.flush()
+                del out
+        for block in range(self.n_blocks):
+            self._shard_path(layer, block).unlink(missing_ok=True)
+
+    def _read_shard(self, layer: str, block: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        path = self._shard_path(layer, block)
+        try:
+            shard: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path} cannot be read ({error}): remove {self._record_path(block)} and run again"
+            ) from error
+        if shard.shape != shape:
+            raise RunError(f"{path} has shape {shard.shape}, expected {shape}: remove {self._record_path(block)}")
+        return shard
+
+    def read(self, layer: str) -> NDArray[np.float32]:
+        """Open a finished layer, read-only and memory-mapped: shape ``(n_units, n_kept)``, float32.
+
+        Raises:
+            RunError: if the layer was not recorded or the run is not complete.
+        """
+        path = self.array_path(layer)
+        try:
+            array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: the run is not complete, run the same command again") from error
+        return array

@@ -1,0 +1,70 @@
+"""The results as tables: Parquet for anyone, SQLite with full-text search for looking things up."""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+
+from mammi.errors import RunError
+from mammi.store.files import atomic_path
+
+__all__ = ["read_parquet", "write_index", "write_parquet"]
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet, all or nothing; the same table gives the same bytes."""
+    # One thread keeps the row groups in order; a private connection leaves no global state behind.
+    with duckdb.connect(config={"threads": 1}) as connection, atomic_path(path) as aside:
+        connection.register("rows", table)
+        name = str(aside).replace("'", "''")
+        connection.execute(f"COPY rows TO '{name}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def read_parquet(path: Path, where: str = "TRUE", values: tuple[object, ...] = ()) -> pd.DataFrame:
+    """Read the rows of a Parquet file that meet a condition, in file order.
+
+    Args:
+        path: the file.
+        where: an SQL condition written by this package, with ``?`` for values.
+        values: what the ``?`` stand for.
+
+    Raises:
+        RunError: if the file is missing or is not Parquet.
+    """
+    try:
+        with duckdb.connect() as connection:
+            query = f"SELECT * FROM read_parquet(?) WHERE {where}"  # noqa: S608 - conditions are written here, values bound
+            return connection.execute(query, [str(path), *values]).df()
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} cannot be read ({reason}): is the run complete? Run the same command again") from error
+
+
+def write_index(path: Path, tables: Mapping[str, pd.DataFrame], concepts: pd.DataFrame) -> None:
+    """Write the SQLite index of a run, all or nothing.
+
+    Args:
+        path: the file.
+        tables: name to table; each is indexed by layer and unit where it has them.
+        concepts: columns ``layer``, ``unit``, ``words``: what a unit is found by.
+    """
+    with atomic_path(path) as aside:
+        connection = sqlite3.connect(aside)
+        try:
+            for name, table in tables.items():
+                table.to_sql(name, connection, index=False)
+                if {"layer", "unit"} <= set(table.columns):
+                    connection.execute(f"CREATE INDEX {name}_unit ON {name} (layer, unit)")
+            # porter: "effusions" finds "effusion"
+            connection.execute(
+                "CREATE VIRTUAL TABLE search USING fts5(words, layer UNINDEXED, unit UNINDEXED, tokenize='porter ascii')"
+            )
+            connection.executemany(
+                "INSERT INTO search (words, layer, unit) VALUES (?, ?, ?)",
+                concepts[["words", "layer", "unit"]].astype(object).itertuples(index=False, name=None),
+            )
+            connection.commit()
+        finally:
+            connection.close()
