@@ -1,0 +1,178 @@
+"""`Target`: the network under study, ready to look at films; and `create_target`, which makes one from a spec."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mammi.errors import InputError, TargetError
+from mammi.factory_file import is_factory_spec
+from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
+from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
+from mammi.targets.sources import Built, clean_names, declared, targets, undeclared
+from mammi.targets.weights import load_weights, read_weights
+from mammi.types import Film
+
+__all__ = ["Target", "create_target", "list_targets"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The network under study.
+
+    Attributes:
+        name: the spec that made it.
+        model: in ``eval()`` mode, on ``device``.
+        preprocessing: how a film becomes its input.
+        output_names: lower case, one per output, empty if unknown.
+        n_outputs: length of its output vector, 0 if its output is not one vector per image.
+        fingerprint: SHA-256 of structure, weights and preprocessing, 64 hex digits.
+        device: where the model is.
+        notes: what had to be assumed, in words.
+    """
+
+    name: str
+    model: nn.Module
+    preprocessing: TargetPreprocessing
+    output_names: tuple[str, ...]
+    n_outputs: int
+    fingerprint: str
+    device: str = "cpu"
+    notes: tuple[str, ...] = ()
+
+    def view(self, film: Film) -> Tensor:
+        """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU."""
+        return self.preprocessing.apply(film)
+
+
+def list_targets() -> list[tuple[str, str]]:
+    """Return every kind of target as (name, one sentence)."""
+    return [(entry.name, entry.summary) for entry in targets]
+
+
+def create_target(
+    spec: str | nn.Module,
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    channels: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    resize: str | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Target:
+    """Make the network under study.
+
+    Args:
+        spec: ``"phantom"``, ``"torchvision:NAME"``, ``"timm:NAME"``, ``"path/file.py:NAME"`` or an ``nn.Module``.
+        weights: a ``.safetensors`` or torch file; for torchvision and timm also ``"pretrained"`` (downloads) or
+            ``"random"``.
+        device: where to run, for example ``"cpu"`` or ``"cuda"``.
+        channels: 1 or 3; this and the four below replace what the network declares about its input.
+        size: height and width, or one number for both.
+        mean: subtracted from pixels in [0, 1]; one number or one a channel.
+        std: divided by after that.
+        resize: ``"squash"``, ``"crop"`` or ``"pad"``, see `Preprocessing`.
+        output_names: one name per output, replaces what the network declares.
+
+    Returns:
+        The target, in ``eval()`` mode. A module given as ``spec`` is used itself, not copied.
+
+    Raises:
+        TargetError: if the network cannot be built, its weights do not fit, or it refuses one film of this size.
+        UnknownNameError: if no such scheme or network exists.
+        MissingExtraError: if the library it comes from is not installed.
+        InputError: if an option has a wrong value.
+    """
+    name = "module" if isinstance(spec, nn.Module) else spec
+    built = _build(spec, None if weights is None else str(weights))
+    model, notes = built.model, list(built.notes)
+    base = built.preprocessing or undeclared(model, name)
+    preprocessing = _override(base, name, channels=channels, size=size, mean=mean, std=std, resize=resize)
+    if built.preprocessing is None and any(value is None for value in (size, mean, std, resize)):
+        notes.append(f"{name} declares no preprocessing: assumed {preprocessing}")
+    try:
+        model = model.to(device).eval()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise TargetError(f"{name} cannot run on {device!r} ({_first_line(error)}): try device='cpu'") from error
+    n_outputs = _dry_run(model, preprocessing, name, device)
+    names = _names(output_names, built.output_names, n_outputs, name, notes)
+    fingerprint = fingerprint_value([fingerprint_module(model), preprocessing.to_dict()])
+    return Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes))
+
+
+def _build(spec: str | nn.Module, weights: str | None) -> Built:
+    if isinstance(spec, nn.Module):
+        notes = () if weights is None else load_weights(spec, read_weights(Path(weights).expanduser()), repr(weights))
+        return replace(Built(spec, *declared(spec, None, "module")), notes=notes)
+    if is_factory_spec(spec):
+        return targets.get("file.py").make(spec, weights)
+    scheme, _, rest = spec.partition(":")
+    entry = targets.get(scheme)
+    if scheme == "file.py":
+        raise TargetError("'file.py' stands for your own file: give 'path/to/it.py:NAME'")
+    if not rest and scheme != "phantom":
+        raise TargetError(f"{spec!r} names no network: give '{scheme}:NAME', for example '{scheme}:resnet18'")
+    return entry.make(rest, weights)
+
+
+def _override(
+    base: TargetPreprocessing,
+    name: str,
+    *,
+    channels: int | None,
+    size: int | tuple[int, int] | None,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    resize: str | None,
+) -> TargetPreprocessing:
+    """Return ``base`` with the user's own settings in place of its own."""
+    options = {"channels": channels, "size": size, "mean": mean, "std": std, "resize": resize}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if not given:
+        return base
+    if isinstance(base, PilPreprocessing):
+        raise InputError(f"{name} brings its own preprocess(): leave out {', '.join(given)}, or change the function")
+    settings = cast("Preprocessing", base).to_dict()
+    if channels is not None and channels != settings["channels"]:
+        # Three means say nothing about one channel, nor one about three: fall back to the usual ones.
+        settings = {key: value for key, value in settings.items() if key not in ("mean", "std")}
+    return Preprocessing.from_dict(settings | given)
+
+
+def _dry_run(model: nn.Module, preprocessing: TargetPreprocessing, name: str, device: str) -> int:
+    """Show the network one black film: what it refuses now it would refuse in the middle of a run."""
+    shape = (1, preprocessing.channels, *preprocessing.size)
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(shape, device=device))
+    except Exception as error:
+        raise TargetError(
+            f"{name} refuses one film as a {shape} batch ({_first_line(error)}): give the channels and size it takes"
+        ) from error
+    return int(output.shape[1]) if isinstance(output, Tensor) and output.ndim == 2 else 0
+
+
+def _names(
+    asked: Sequence[str] | None, found: tuple[str, ...], n_outputs: int, name: str, notes: list[str]
+) -> tuple[str, ...]:
+    if asked is not None:
+        names = clean_names(asked)
+        if len(names) != n_outputs:
+            raise TargetError(
+                f"{len(names)} output names were given, but {name} has {n_outputs or 'no vector of'} outputs"
+            )
+        return names
+    if found and len(found) != n_outputs:
+        notes.append(f"{name} declares {len(found)} output names for {n_outputs} outputs: they were left out")
+        return ()
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
