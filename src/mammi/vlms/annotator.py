@@ -1,0 +1,195 @@
+"""`Annotator`: a vision-language model behind one small, checked door; rows of unit length come out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mammi.errors import InputError, MammiError, VlmError
+from mammi.functional.fingerprint import fingerprint_tensors, fingerprint_value
+from mammi.types import Film, Vlm, VlmCard
+
+__all__ = ["Annotator", "check_vlm", "one_line", "settle"]
+
+
+@dataclass(eq=False)
+class Annotator:
+    """A vision-language model, ready to embed films and texts into one space.
+
+    Attributes:
+        name: the spec that made it.
+        model: what does the work; its rows need not have unit length.
+        card: licence, training corpora, citation.
+        fingerprint: SHA-256 of weights, image preprocessing and tokenizer, 64 hex digits.
+        device: where it runs.
+        d_embed: length of an embedding.
+        text_batch: most texts in one batch; 1 for a model whose texts depend on their neighbours.
+        notes: what was assumed or went less than well, in words; grows while it is used.
+    """
+
+    name: str
+    model: Vlm
+    card: VlmCard
+    fingerprint: str
+    device: str = "cpu"
+    d_embed: int = 0
+    text_batch: int = 64
+    notes: list[str] = field(default_factory=list)
+
+    def view(self, film: Film) -> Tensor:
+        """Return the model's own view of a film, float32 without a batch axis, on the CPU.
+
+        The film passes through an 8-bit picture, as every published vision-language model expects.
+
+        Raises:
+            VlmError: if the model's ``preprocess`` fails or returns no finite tensor.
+        """
+        try:
+            image = self.model.preprocess(film.to_pil())
+        except Exception as error:
+            raise VlmError(f"preprocess() of {self.name} failed: {one_line(error)}") from error
+        if not isinstance(image, Tensor):
+            raise VlmError(f"preprocess() of {self.name} must return a tensor, got {type(image).__name__}")
+        return image.to(torch.float32)
+
+    def embed_images(self, batch: Tensor) -> Tensor:
+        """Embed a stacked batch of views.
+
+        Args:
+            batch: ``(n_images, ...)`` float32, views stacked.
+
+        Returns:
+            ``(n_images, d_embed)`` float32 on the CPU, rows of unit length.
+
+        Raises:
+            VlmError: if the model fails, or an image gets no direction (a zero or non-finite row).
+        """
+        if len(batch) == 0:
+            return torch.zeros(0, self.d_embed)
+        try:
+            with torch.inference_mode():
+                rows = self.model.encode_images(batch.to(self.device))
+        except Exception as error:
+            raise VlmError(
+                f"encode_images() of {self.name} failed on a {tuple(batch.shape)} batch: {one_line(error)}"
+            ) from error
+        return self._unit_rows(rows, len(batch), "images", lambda row: f"image {row} of the batch")
+
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """Embed texts; a text's row depends on nothing but the text.
+
+        Args:
+            texts: any number of texts, none of them blank; too long ones are cut as the model was trained to
+                (`notes` then says which).
+            batch_size: most texts encoded at once.
+
+        Returns:
+            ``(n_texts, d_embed)`` float32 on the CPU, rows of unit length, in the order of ``texts``.
+
+        Raises:
+            InputError: if ``texts`` is one string, or holds a blank one.
+            VlmError: if the model fails, or a text gets no direction (a zero or non-finite row).
+        """
+        if isinstance(texts, str):
+            raise InputError("'texts' must be a sequence of texts, got one string: put it in a list")
+        blank = next((i for i, text in enumerate(texts) if not text.strip()), None)
+        if blank is not None:
+            raise InputError(f"Text {blank} of {len(texts)} is blank: leave it out, a blank has no meaning to embed")
+        if batch_size < 1:
+            raise InputError(f"'batch_size' must be at least 1, got {batch_size}")
+        if not texts:
+            return torch.zeros(0, self.d_embed)
+        self._note_too_long(texts)
+        # Neighbours of like length waste little padding; the answer is put back in order.
+        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+        size = min(batch_size, self.text_batch)
+        parts = [
+            self._embed_text_batch([texts[i] for i in order[start : start + size]])
+            for start in range(0, len(order), size)
+        ]
+        rows = torch.cat(parts)
+        return rows[torch.tensor(order).argsort()]
+
+    def _embed_text_batch(self, texts: list[str]) -> Tensor:
+        try:
+            with torch.inference_mode():
+                rows = self.model.encode_texts(texts)
+        except Exception as error:
+            raise VlmError(f"encode_texts() of {self.name} failed: {one_line(error)}") from error
+        return self._unit_rows(rows, len(texts), "texts", lambda row: f"the text {texts[row]!r}")
+
+    def _unit_rows(self, rows: Tensor, count: int, what: str, name_row: Callable[[int], str]) -> Tensor:
+        """Check ``(count, d)`` rows and scale each to unit length."""
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != count:
+            got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise VlmError(
+                f"encode_{what}() of {self.name} must return ({count}, d_embed) for {count} {what}, got {got}"
+            )
+        if self.d_embed and rows.shape[1] != self.d_embed:
+            raise VlmError(
+                f"encode_{what}() of {self.name} gave rows of {rows.shape[1]}, expected {self.d_embed}: "
+                "images and texts must share one space"
+            )
+        # Cloned outside inference_mode, so that what comes out is an ordinary tensor.
+        rows = rows.detach().to("cpu", torch.float32).clone()
+        lengths = torch.linalg.vector_norm(rows, dim=1)
+        bad = (~torch.isfinite(lengths) | (lengths == 0)).nonzero().flatten().tolist()
+        if bad:
+            kind = "zero" if lengths[bad[0]] == 0 else "not finite"
+            raise VlmError(
+                f"{self.name} has no direction for {name_row(bad[0])}: its embedding is {kind} ({len(bad)} of {count})"
+            )
+        unit: Tensor = rows / lengths[:, None]
+        return unit
+
+    def _note_too_long(self, texts: Sequence[str]) -> None:
+        too_long = getattr(self.model, "too_long", None)
+        if too_long is None:
+            return
+        cut = [text for text in texts if too_long(text)]
+        if cut:
+            note = f"{len(cut)} texts are longer than this model reads and were cut, for example {cut[0][:80]!r}"
+            if note not in self.notes:
+                self.notes.append(note)
+
+
+def check_vlm(annotator: Annotator) -> None:
+    """Show a new model one small film and two texts, and fill in what only that can tell.
+
+    Sets ``d_embed``, adds what ``preprocess`` does to ``fingerprint``, and makes ``text_batch`` 1, with a note, if a
+    text's row depends on the texts beside it.
+
+    Raises:
+        VlmError: if any of the three methods fails or gives something of another shape.
+    """
+    import numpy as np
+
+    ramp = np.linspace(0, 1, 96 * 80, dtype=np.float32).reshape(96, 80)
+    view = annotator.view(Film(ramp))
+    annotator.d_embed = annotator.embed_images(view[None]).shape[1]
+    short, long = "chest", "frontal chest radiograph with a small left pleural effusion"
+    together = annotator.embed_texts([short, long])
+    alone = torch.cat([annotator.embed_texts([short]), annotator.embed_texts([long])])
+    difference = float((together - alone).abs().max())
+    if difference > 1e-3:
+        annotator.text_batch = 1
+        annotator.notes.append(
+            f"a text's embedding changes by up to {difference:.2g} with the texts beside it (padding without a mask?): "
+            "texts are embedded one at a time"
+        )
+    annotator.fingerprint = fingerprint_value([annotator.fingerprint, fingerprint_tensors({"view": view})])
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception of someone else's code in one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or "no message"
+    return text[:300] if isinstance(error, MammiError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def settle(model: object) -> list[nn.Module]:
+    """Put a model, or the networks an object holds, in ``eval()`` mode; return them."""
+    found = [model] if isinstance(model, nn.Module) else [v for v in vars(model).values() if isinstance(v, nn.Module)]
+    for module in found:
+        module.eval()
+    return found

@@ -1,0 +1,95 @@
+"""`create_vlm`: from a spec to an `Annotator`, through one registry of schemes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from mammi.errors import VlmError
+from mammi.factory_file import is_factory_spec
+from mammi.functional.fingerprint import fingerprint_value
+from mammi.registry import Registry
+from mammi.types import VlmCard
+from mammi.vlms.annotator import Annotator, check_vlm
+from mammi.vlms.cards import find_card
+from mammi.vlms.from_file import annotator_of, load_file_vlm
+from mammi.vlms.from_open_clip import load_open_clip_vlm
+from mammi.vlms.from_transformers import load_transformers_vlm
+
+__all__ = ["create_vlm", "list_vlms", "vlms"]
+
+#: Loaders by scheme: ``make(rest, spec, device, card, weights) -> Annotator``, ``rest`` being what follows the colon.
+vlms: Registry[Callable[[str, str, str, VlmCard, str | None], Annotator]] = Registry("VLM", "'mammi vlms'")
+
+
+def list_vlms() -> list[tuple[str, str]]:
+    """Return every kind of vision-language model as (name, one sentence)."""
+    return [(entry.name, entry.summary) for entry in vlms]
+
+
+def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = None) -> Annotator:
+    """Load a vision-language model.
+
+    Args:
+        spec: ``"phantom"``; ``"open_clip:hf-hub:organisation/name"``, ``"open_clip:local-dir:FOLDER"``,
+            ``"open_clip:ARCHITECTURE@FILE"`` or ``"open_clip:ARCHITECTURE@TAG"``;
+            ``"transformers:organisation/name"`` or ``"transformers:FOLDER"`` (CLIP and SigLIP); or
+            ``"path/file.py:NAME"``, your own.
+        device: where to run, for example ``"cpu"`` or ``"cuda"``.
+        weights: a checkpoint, only with ``"open_clip:ARCHITECTURE"``.
+
+    Returns:
+        The model in ``eval()`` mode and float32, tried on one small picture and two texts.
+
+    Raises:
+        VlmError: if it cannot be found, loaded or used; the message says what to do.
+        UnknownNameError: if no such scheme or architecture exists.
+        MissingExtraError: if the library it needs is not installed.
+    """
+    name, rest = ("file.py", spec) if is_factory_spec(spec) else (spec.partition(":")[0], spec.partition(":")[2])
+    entry = vlms.get(name)
+    if name == "file.py" and not is_factory_spec(spec):
+        raise VlmError("'file.py' stands for your own file: give 'path/to/it.py:NAME'")
+    if weights is not None and name != "open_clip":
+        raise VlmError(f"{spec} brings its own weights: 'weights' goes with 'open_clip:ARCHITECTURE' only")
+    annotator = entry.make(rest, spec, device, find_card(spec), None if weights is None else str(weights))
+    check_vlm(annotator)
+    return annotator
+
+
+@vlms.register("phantom", "the small model of the demo, trained on drawn chest films; nothing to download")
+def _phantom(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    if rest:
+        raise VlmError(f"{spec!r} is not known: give 'phantom' alone")
+    try:
+        model = import_module("mammi.phantoms.vlm").create()
+    except ModuleNotFoundError as error:
+        raise VlmError(f"'phantom' is not part of this installation ({error}): give another model") from error
+    own = getattr(model, "card", None)
+    card = replace(own, name=spec) if isinstance(own, VlmCard) else card
+    return annotator_of(model, spec, device, card, [fingerprint_value("phantom")])
+
+
+@vlms.register("file.py", "your own model: 'path/file.py:NAME' returns preprocess, encode_images and encode_texts")
+def _file(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_file_vlm(rest, device, card)
+
+
+@vlms.register(
+    "open_clip",
+    "an open_clip model: 'open_clip:hf-hub:organisation/name', ':local-dir:FOLDER' or ':ARCHITECTURE@FILE'",
+    needs=("open_clip",),
+    extra="open-clip",
+)
+def _open_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_open_clip_vlm(rest, spec, device, card, weights)
+
+
+@vlms.register(
+    "transformers",
+    "a CLIP or SigLIP model in the Hugging Face format: 'transformers:organisation/name' or ':FOLDER'",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_transformers_vlm(rest, spec, device, card)
