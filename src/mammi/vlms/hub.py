@@ -41,7 +41,9 @@ def choose_files(names: Sequence[str], weights: Sequence[str]) -> list[str]:
     return chosen
 
 
-def find_folder(name: str, spec: str, *, needs: Sequence[str], weights: Sequence[str] = (), extra: str) -> Path:
+def find_folder(
+    name: str, spec: str, *, needs: Sequence[str], weights: Sequence[str] = (), extra: str, way_out: str = ""
+) -> Path:
     """Return the folder of a model: ``name`` itself if it is one, else from the cache, else downloaded.
 
     Args:
