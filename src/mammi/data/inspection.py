@@ -1,0 +1,46 @@
+"""Finding films that are the same picture under two names."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mammi.types import Film
+
+__all__ = ["identical_pixels", "pixel_fingerprint"]
+
+
+def pixel_fingerprint(film: Film) -> str:
+    """Return the SHA-256 over shape and pixels of a film, 64 hex digits.
+
+    Two files share it exactly when they show the same picture, whatever their format, name and header.
+
+    Example:
+        >>> picture = np.zeros((2, 3), np.float32)
+        >>> pixel_fingerprint(Film(picture)) == pixel_fingerprint(Film(picture.copy(), bits=16))
+        True
+    """
+    digest = hashlib.sha256(f"{film.pixels.shape}|".encode())
+    # "+ 0" turns a negative zero into zero: equal numbers, equal bytes; "<f4" gives one answer on every machine
+    digest.update(np.ascontiguousarray(film.pixels + np.float32(0), "<f4").data)
+    return digest.hexdigest()
+
+
+def identical_pixels(fingerprints: Sequence[str | None]) -> list[list[int]]:
+    """Return the groups of rows that share a fingerprint.
+
+    Args:
+        fingerprints: one a film; ``None`` for a film that could not be read, which equals nothing.
+
+    Returns:
+        Lists of two or more rows, each rising, ordered by their first row.
+
+    Example:
+        >>> identical_pixels(["a", "b", "a", None, None])
+        [[0, 2]]
+    """
+    groups: dict[str, list[int]] = {}
+    for row, fingerprint in enumerate(fingerprints):
+        if fingerprint is not None:
+            groups.setdefault(fingerprint, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
