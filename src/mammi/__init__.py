@@ -1,0 +1,80 @@
+"""Says in words what the units of a medical imaging network respond to, without pixel masks.
+
+    >>> import mammi
+    >>> sorted(mammi.list_methods())
+    ['mammi']
+
+A research and audit tool, not a diagnostic device.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mammi.arrays import ArrayAnnotations, annotate_arrays
+    from mammi.concepts import Concept, ConceptSet, build_concepts, read_reports
+    from mammi.data import ProbingSet, read_film
+    from mammi.errors import MammiError
+    from mammi.methods import list_methods
+    from mammi.pipeline import annotate
+    from mammi.reports import unit_page, write_report
+    from mammi.store import Run, open_run
+    from mammi.targets import create_target, list_layers, list_targets
+    from mammi.vlms import create_vlm, list_vlms
+
+#: Where each public name lives. Loaded on first use, so that ``import mammi`` and ``mammi --help`` stay light.
+_HOMES = {
+    "ArrayAnnotations": "mammi.arrays",
+    "Concept": "mammi.concepts",
+    "ConceptSet": "mammi.concepts",
+    "MammiError": "mammi.errors",
+    "ProbingSet": "mammi.data",
+    "Run": "mammi.store",
+    "annotate": "mammi.pipeline",
+    "annotate_arrays": "mammi.arrays",
+    "build_concepts": "mammi.concepts",
+    "create_target": "mammi.targets",
+    "create_vlm": "mammi.vlms",
+    "list_layers": "mammi.targets",
+    "list_methods": "mammi.methods",
+    "list_targets": "mammi.targets",
+    "list_vlms": "mammi.vlms",
+    "open_run": "mammi.store",
+    "read_film": "mammi.data",
+    "read_reports": "mammi.concepts",
+    "unit_page": "mammi.reports",
+    "write_report": "mammi.reports",
+}
+
+__all__ = [
+    "ArrayAnnotations",
+    "Concept",
+    "ConceptSet",
+    "MammiError",
+    "ProbingSet",
+    "Run",
+    "annotate",
+    "annotate_arrays",
+    "build_concepts",
+    "create_target",
+    "create_vlm",
+    "list_layers",
+    "list_methods",
+    "list_targets",
+    "list_vlms",
+    "open_run",
+    "read_film",
+    "read_reports",
+    "unit_page",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a public name of any kind
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mammi' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,6 @@
+"""Hooks: many layers in one pass, reduced to one number per unit inside the hook, removed whatever happens."""
+
+from mammi.capture.plan import LayerPlan, plan_layers
+from mammi.capture.recorder import Recorder
+
+__all__ = ["LayerPlan", "Recorder", "plan_layers"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mammi.errors import BusyRunError, RunError
 
-__all__ = ["atomic_path", "locked", "read_json", "write_array", "write_atomic", "write_json"]
+__all__ = ["atomic_path", "locked", "read_array", "read_json", "write_array", "write_atomic", "write_json"]
 
 
 @contextmanager
@@ -50,6 +50,18 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write one array as ``.npy``, all or nothing; arrays of objects are refused."""
     write_atomic(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read one ``.npy``.
+
+    Raises:
+        RunError: if it is missing, torn or holds objects.
+    """
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}): remove it and run the same command again") from error
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can write

@@ -1,5 +1,6 @@
 """Activations on disk: blocks of films while capturing, one memory-mapped array per layer by unit when complete."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,10 @@ class ActivationStore:
         path = self.array_path(layer)
         if not path.is_file():
             with atomic_path(path) as aside:
-                out = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(n_units, len(kept)))  # type: ignore[no-untyped-call]
+                out = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(n_units, len(kept)))
+                with aside.open("r+b") as file:
+                    # A hole met later on a full disk would end the process by a signal; this is an error in time.
+                    os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
                 start = 0
                 for block in range(self.n_blocks):
                     rows = self.rows(block)

@@ -36,10 +36,11 @@ def read_parquet(path: Path, where: str = "TRUE", values: tuple[object, ...] = (
     try:
         with duckdb.connect() as connection:
             query = f"SELECT * FROM read_parquet(?) WHERE {where}"  # noqa: S608 - conditions are written here, values bound
-            return connection.execute(query, [str(path), *values]).df()
+            table: pd.DataFrame = connection.execute(query, [str(path), *values]).df()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} cannot be read ({reason}): is the run complete? Run the same command again") from error
+    return table
 
 
 def write_index(path: Path, tables: Mapping[str, pd.DataFrame], concepts: pd.DataFrame) -> None:

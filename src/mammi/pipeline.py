@@ -1,0 +1,400 @@
+"""The main job: record, select, embed, match, store; resumable at every block. No formula lives here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mammi.capture import LayerPlan, plan_layers
+from mammi.concepts import ConceptSet
+from mammi.data import ProbingSet, identical_pixels
+from mammi.engine import embed_films, embed_texts, record_blocks
+from mammi.errors import ImageError, InputError, RunError
+from mammi.functional.fingerprint import fingerprint_value
+from mammi.functional.selection import Selection
+from mammi.functional.similarity import unit_rows
+from mammi.methods import Match, Method, create_method
+from mammi.methods.base import method_options
+from mammi.results import layer_tables, search_words
+from mammi.store.files import locked, read_json, write_json
+from mammi.store.identity import refuse_changes
+from mammi.store.images import new_salt, salted_ids
+from mammi.store.run import SCHEMA, Run, open_run
+from mammi.store.shards import ActivationStore
+from mammi.store.tables import write_index, write_parquet
+from mammi.targets import Target
+from mammi.types import Progress, no_progress
+from mammi.vlms import Annotator
+
+__all__ = ["TEMPLATE", "annotate"]
+
+#: The template of the paper; its bare form is what remains without the braces.
+TEMPLATE = "A chest x-ray image of a {}"
+
+#: Films per block of stored activations: at most this much work is lost in a kill.
+BLOCK = 256
+#: Units that are selected or matched together: bounds memory, changes no result.
+TILE = 1024
+
+
+def annotate(
+    target: Target,
+    images: ProbingSet,
+    concepts: ConceptSet,
+    vlm: Annotator,
+    *,
+    layers: Sequence[str],
+    out: str | Path,
+    method: str = "mammi",
+    template: str = TEMPLATE,
+    pooling: str | None = None,
+    batch_size: int = 16,
+    workers: int = 2,
+    on_error: str = "fail",
+    progress: Progress = no_progress,
+    **options: Any,  # noqa: ANN401 - each method has options of its own
+) -> Run:
+    """Say what every unit of some layers responds to.
+
+    Films are shown to the target once, all layers in one pass; each film that any unit chose is encoded once by the
+    vision-language model. The folder ``out`` holds everything; after a crash the same call goes on where it stopped,
+    and ends with the same arrays and tables.
+
+    Args:
+        target: the network under study, from `create_target`.
+        images: the probing set.
+        concepts: the concept set.
+        vlm: the annotator, from `create_vlm`.
+        layers: dotted names of layers; ``name@in`` for what goes into one.
+        out: the run folder; new, empty, or of an earlier call with the same inputs.
+        method: a name from `list_methods`.
+        template: how a concept is put to the annotator; ``{}`` stands for the concept. The bare template is the same
+            text without it. ``"{}"`` asks with the concept alone, and then no bare template is subtracted.
+        pooling: ``"mean"``, ``"max"`` or ``"cls"``; None for each layer's own.
+        batch_size: films per forward pass; another value can change the last bits of an activation.
+        workers: threads that decode films; changes no result.
+        on_error: ``"fail"`` records all readable films, then stops with the list of the others; ``"skip"`` leaves them
+            out. Either way nothing recorded is lost, and each is named in the run folder with its reason.
+        progress: told of every step.
+        **options: the method's own options.
+
+    Returns:
+        The complete run.
+
+    Raises:
+        InputError: if an argument is wrong; nothing is written then.
+        CaptureError: if a layer cannot be recorded; nothing is written then.
+        ImageError: if films cannot be read and ``on_error`` is ``"fail"``.
+        StaleRunError: if ``out`` was computed from other inputs.
+        BusyRunError: if another process is working in ``out``.
+        VlmError: if the annotator fails.
+    """
+    if on_error not in ("fail", "skip"):
+        raise InputError(f"'on_error' must be fail or skip, got {on_error!r}")
+    if batch_size < 1 or workers < 1:
+        raise InputError(f"'batch_size' and 'workers' must be at least 1, got {batch_size} and {workers}")
+    if template.count("{}") != 1:
+        raise InputError(f"'template' must hold {{}} once, where the concept goes, got {template!r}")
+    recipe = create_method(method, **options)
+    plans = plan_layers(target, layers, pooling)
+    out = Path(out)
+    _refuse_foreign_folder(out)
+    with locked(out):
+        hashes = images.fingerprints(progress=progress)
+        store = ActivationStore(out, len(images), BLOCK)
+        job = _Job(target, images, hashes, concepts, vlm, recipe, template, plans, store, batch_size, workers, progress)
+        identity = job.identity(method, method_options(method) | options)
+        manifest = _resume(job, identity) if (out / "manifest.json").is_file() else _begin(job, identity)
+        if manifest["status"] != "complete":
+            record_blocks(target, plans, images, store, batch_size=batch_size, workers=workers, progress=progress)
+            kept = _readable(job, skip=on_error == "skip")
+            manifest = _set_status(store.folder, manifest, "encoding")
+            manifest["counts"] = _finish(job, kept)
+            _set_status(store.folder, manifest, "complete")
+    return open_run(out)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything one call works with."""
+
+    target: Target
+    images: ProbingSet
+    hashes: list[str]
+    concepts: ConceptSet
+    vlm: Annotator
+    recipe: Method
+    template: str
+    plans: list[LayerPlan]
+    store: ActivationStore
+    batch_size: int
+    workers: int
+    progress: Progress
+
+    def identity(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what the results depend on, as JSON: two calls that agree in it give the same arrays."""
+        return {
+            "schema": SCHEMA,
+            "target": self.target.fingerprint,
+            "images": {"n": len(self.images), "fingerprint": fingerprint_value([self.images.ids, self.hashes])},
+            "layers": [plan.to_dict() for plan in self.plans],
+            "concepts": {"n": len(self.concepts), "fingerprint": self.concepts.fingerprint},
+            "vlm": self.vlm.fingerprint,
+            "template": self.template,
+            "method": {"name": method, "options": options},
+            "capture": {"batch_size": self.batch_size, "dtype": "float32", "block": self.store.block_size},
+        }
+
+    @property
+    def outputs(self) -> dict[str, tuple[str, ...]]:
+        """The network's own names of the units of its output layer, if it is among the layers and has names."""
+        names = self.target.output_names
+        fitting = [plan.name for plan in self.plans if plan.layout == "vector" and plan.n_units == len(names)]
+        order = [name for name, _ in self.target.model.named_modules()]
+        last = max(fitting, key=lambda name: order.index(name.removesuffix("@in")), default=None)
+        return {last: names} if names and last is not None else {}
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file: give a new or empty folder to write the run to")
+    if out.is_dir() and any(out.iterdir()) and not ((out / "manifest.json").is_file() or (out / ".lock").is_file()):
+        raise RunError(f"{out} is not empty and holds no run: give a new or empty folder to write the run to")
+
+
+def _set_status(folder: Path, manifest: dict[str, Any], status: str) -> dict[str, Any]:
+    manifest = {**manifest, "status": status}
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _begin(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
+    """Write what the run is made of, before anything is computed."""
+    folder, images = job.store.folder, job.images
+    write_json(folder / "private" / "salt.json", new_salt())
+    _write_sources(job)
+    job.concepts.write_csv(folder / "concepts.csv")
+    manifest = {
+        "schema": SCHEMA,
+        "status": "recording",
+        "notice": "A research and audit tool, not a diagnostic device.",
+        "mammi": version("mammi"),
+        "torch": torch.__version__,
+        "identity": identity,
+        "layers": [plan.to_dict() for plan in job.plans],
+        "target": {
+            "name": Path(job.target.name).name,
+            "preprocessing": job.target.preprocessing.to_dict(),
+            "notes": list(job.target.notes),
+        },
+        "vlm": {
+            "name": Path(job.vlm.name).name,
+            "title": job.vlm.card.title,
+            "licence": job.vlm.card.licence,
+            "training_corpora": list(job.vlm.card.training_corpora),
+            "modality": job.vlm.card.modality,
+            "citation": job.vlm.card.citation,
+            "notes": list(job.vlm.card.notes),
+        },
+        "images": {"labels": list(images.label_names), "patients_known": images.patients_known},
+    }
+    return _set_status(folder, manifest, "recording")
+
+
+def _write_sources(job: _Job) -> None:
+    """Keep, apart from all else, what is needed to find the films again."""
+    films = [
+        {"id": film, "patient": str(patient), "path": str(path.resolve()), "sha256": digest}
+        for film, patient, path, digest in zip(
+            job.images.ids, job.images.patients, job.images.paths, job.hashes, strict=True
+        )
+    ]
+    write_json(job.store.folder / "private" / "films.json", films)
+
+
+def _resume(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
+    """Check that the folder belongs to these inputs; films that could not be read may have been repaired since."""
+    folder = job.store.folder
+    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    old = manifest.get("identity", {})
+    if manifest.get("status") == "recording" and old.get("images") != identity["images"]:
+        known = read_json(folder / "private" / "films.json")
+        unreadable = _unreadable(job.store)
+        changed = [
+            row
+            for row, (film, name, digest) in enumerate(zip(known, job.images.ids, job.hashes, strict=False))
+            if (film["id"], film["sha256"]) != (name, digest)
+        ]
+        if len(known) == len(job.images) and set(changed) <= set(unreadable):
+            for block in {row // job.store.block_size for row in changed}:
+                job.store.discard(block)
+            manifest["identity"] = {**old, "images": identity["images"]}
+            _write_sources(job)
+    refuse_changes(folder, manifest.get("identity", {}), identity)
+    return _set_status(folder, manifest, manifest["status"])
+
+
+def _unreadable(store: ActivationStore) -> dict[int, str]:
+    """Return the reason for each film that could not be read, by row."""
+    records = store.done()
+    return {int(row): reason for block in sorted(records) for row, reason in records[block]["unreadable"].items()}
+
+
+def _readable(job: _Job, *, skip: bool) -> NDArray[np.int64]:
+    """Return the rows of the films that could be read; raise with the whole list where that is asked for."""
+    unreadable = _unreadable(job.store)
+    total = len(job.images)
+    if unreadable and not skip:
+        listed = "\n".join(f"  {job.images.ids[row]}: {reason}" for row, reason in sorted(unreadable.items()))
+        raise ImageError(
+            f"{len(unreadable)} of {total} films cannot be read. Repair or remove them, or skip them with "
+            f"on_error='skip' (--on-error skip); the others are recorded and stay so.\n{listed}"
+        )
+    if len(unreadable) == total:
+        raise ImageError(f"none of the {total} films can be read; the first: {unreadable[0]}")
+    return np.array([row for row in range(total) if row not in unreadable], dtype=np.int64)
+
+
+def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
+    """Select, embed and match over the readable films, write every table, and return the counts."""
+    store, terms = job.store, job.concepts.terms
+    for plan in job.plans:
+        store.finish(plan.name, plan.n_units, kept)
+    selections = {plan.name: _select(job, plan) for plan in job.plans}
+    chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
+    matches = _match(job, selections, chosen, kept[chosen])
+    tables = [
+        layer_tables(
+            plan.name,
+            store.read(plan.name),
+            selections[plan.name],
+            matches[plan.name],
+            terms,
+            job.outputs.get(plan.name, ()),
+        )
+        for plan in job.plans
+    ]
+    units, examples, annotations = (
+        pd.concat([getattr(table, name) for table in tables], ignore_index=True)
+        for name in ("units", "examples", "annotations")
+    )
+    folder = store.folder
+    write_parquet(folder / "units.parquet", units)
+    write_parquet(folder / "examples.parquet", examples)
+    write_parquet(folder / "annotations.parquet", annotations)
+    films = _write_films(job, kept)
+    write_index(
+        folder / "index.sqlite",
+        {"images": films, "units": units, "examples": examples, "annotations": annotations},
+        search_words(annotations),
+    )
+    twins = films.loc[films["same_pixels_as"].notna()]
+    return {
+        "films": len(kept),
+        "unreadable": len(job.images) - len(kept),
+        "with_warnings": int((films["warnings"] != "").sum()),
+        "same_pixels": len(twins),
+        "patients": int(films["patient"].nunique()) if job.images.patients_known else None,
+        "encoded": len(chosen),
+        "units": len(units),
+        "named": int((units["n_concepts"] > 0).sum()),
+    }
+
+
+def _select(job: _Job, plan: LayerPlan) -> Selection:
+    """Choose examples tile by tile, straight from the memory-mapped columns."""
+    activations = job.store.read(plan.name)
+    parts = []
+    for start in range(0, len(activations), TILE):
+        tile = torch.from_numpy(np.array(activations[start : start + TILE]))
+        # One broken unit must not cost the others: made constant, it has no examples, and the tables say why.
+        tile[~torch.isfinite(tile).all(dim=1)] = 0
+        parts.append(job.recipe.select(tile.T))
+        job.progress(f"selecting for {plan.name}", min(start + TILE, len(activations)), len(activations))
+    return Selection.concatenate(parts)
+
+
+def _match(
+    job: _Job, selections: dict[str, Selection], chosen: NDArray[np.int64], rows: NDArray[np.int64]
+) -> dict[str, Match]:
+    """Encode the chosen films and the texts once, then score every layer's units tile by tile.
+
+    Args:
+        job: the call.
+        selections: the examples, as columns of the stored activations.
+        chosen: those columns that any unit chose, rising.
+        rows: the rows of the probing set that they stand for.
+    """
+    folder = job.store.folder / "embeddings"
+    films = embed_films(
+        job.vlm,
+        job.images,
+        rows.tolist(),
+        [job.hashes[row] for row in rows],
+        folder,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    bare = " ".join(job.template.replace("{}", " ").split())
+    texts = [job.template.replace("{}", term) for term in job.concepts.terms]
+    encoded = embed_texts(job.vlm, [*texts, bare] if bare else texts, folder, progress=job.progress)
+    text_rows = unit_rows(torch.from_numpy(encoded), "texts")
+    concept_rows, template_row = text_rows[: len(texts)], text_rows[-1] if bare else None
+    film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else text_rows[:0]
+    matches = {}
+    for layer, selection in selections.items():
+        compact = torch.from_numpy(chosen.searchsorted(selection.images.numpy()))
+        parts = []
+        for start in range(0, selection.n_units, TILE):
+            stop = min(start + TILE, selection.n_units)
+            low, high = int(selection.offsets[start]), int(selection.offsets[stop])
+            tile = Selection(
+                compact[low:high], selection.activations[low:high], selection.offsets[start : stop + 1] - low
+            )
+            parts.append(job.recipe.match(tile, film_rows, concept_rows, template_row))
+            job.progress(f"matching {layer}", stop, selection.n_units)
+        matches[layer] = Match(
+            torch.cat([part.scores for part in parts]), [kept for part in parts for kept in part.concepts]
+        )
+    return matches
+
+
+def _write_films(job: _Job, kept: NDArray[np.int64]) -> pd.DataFrame:
+    """Write the tables of films, of their labels, and of those left out; return the first."""
+    folder, images = job.store.folder, job.images
+    salt = str(read_json(folder / "private" / "salt.json"))
+    records = job.store.done()
+    warnings = {int(row): text for record in records.values() for row, text in record["warnings"].items()}
+    pixels = [value for block in sorted(records) for value in records[block]["pixels"]]
+    first_of: dict[int, int] = {}
+    place = {int(row): film for film, row in enumerate(kept)}
+    for group in identical_pixels([pixels[row] for row in kept]):
+        first_of |= dict.fromkeys(group[1:], group[0])
+    ids = salted_ids(images.ids, salt, "film")
+    patients = salted_ids([str(patient) for patient in images.patients], salt, "patient")
+    films = pd.DataFrame(
+        {
+            "film": np.arange(len(kept)),
+            "id": [ids[row] for row in kept],
+            "patient": [patients[row] for row in kept],
+            "warnings": ["; ".join(warnings.get(int(row), [])) for row in kept],
+            "same_pixels_as": pd.array([first_of.get(film) for film in range(len(kept))], dtype="Int64"),
+            "row": kept,
+        }
+    )
+    write_parquet(folder / "images.parquet", films)
+    if images.label_names:
+        labels = pd.DataFrame(np.asarray(images.labels)[kept], columns=list(images.label_names))
+        write_parquet(folder / "labels.parquet", labels)
+    unreadable = {row: reason for row, reason in _unreadable(job.store).items() if row not in place}
+    if unreadable:
+        # The reason may hold a file's name: it is kept with the other names.
+        write_json(folder / "private" / "unreadable.json", {images.ids[row]: why for row, why in unreadable.items()})
+    return films
