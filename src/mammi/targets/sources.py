@@ -82,7 +82,7 @@ def declared(
             break
         if isinstance(value, dict):
             try:
-                preprocessing = Preprocessing.from_dict(value)
+                preprocessing = Preprocessing.from_dict(_with_channels(value, model))
             except (InputError, TypeError, ValueError) as error:
                 raise TargetError(f"'preprocessing' of {source}: {error}") from error
             break
@@ -203,7 +203,7 @@ def _timm(name: str, weights: str | None) -> Built:
         first = next((n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), "")
         model, notes = _fill(model, head, weights, spec, remake, first)
     config = data.resolve_model_data_config(model)
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), config["input_size"][0])
+    channels = _channels(model)
     modes = {"center": "crop", "squash": "squash", "border": "pad"}
     preprocessing = Preprocessing.from_dict(
         {
@@ -223,11 +223,21 @@ def _timm(name: str, weights: str | None) -> Built:
 
 def undeclared(model: nn.Module, spec: str) -> Preprocessing:
     """Return the preprocessing assumed for a network that declares none: 224x224, ImageNet's mean and deviation."""
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = first.in_channels if first is not None else 3
+    channels = _channels(model)
     if channels not in (1, 3):
         raise TargetError(f"{spec} takes {channels} channels: expected 1 (grey) or 3 (RGB)")
     return Preprocessing(channels=channels, mean=IMAGENET_MEAN[:channels], std=IMAGENET_STD[:channels])
+
+
+def _channels(model: nn.Module) -> int:
+    """Return the channels of a network's input by its first convolution, 3 without one."""
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def _with_channels(settings: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Add the channels to a declaration whose numbers leave them open."""
+    told = "channels" in settings or any(isinstance(settings.get(key), list | tuple) for key in ("mean", "std"))
+    return settings if told else settings | {"channels": _channels(model)}
 
 
 def _need_weights(spec: str, weights: str | None) -> None:

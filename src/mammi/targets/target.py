@@ -113,8 +113,6 @@ def _build(spec: str | nn.Module, weights: str | None) -> Built:
         return targets.get("file.py").make(spec, weights)
     scheme, _, rest = spec.partition(":")
     entry = targets.get(scheme)
-    if scheme == "file.py":
-        raise TargetError("'file.py' stands for your own file: give 'path/to/it.py:NAME'")
     if not rest and scheme != "phantom":
         raise TargetError(f"{spec!r} names no network: give '{scheme}:NAME', for example '{scheme}:resnet18'")
     return entry.make(rest, weights)

@@ -48,8 +48,6 @@ def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = N
     """
     name, rest = ("file.py", spec) if is_factory_spec(spec) else (spec.partition(":")[0], spec.partition(":")[2])
     entry = vlms.get(name)
-    if name == "file.py" and not is_factory_spec(spec):
-        raise VlmError("'file.py' stands for your own file: give 'path/to/it.py:NAME'")
     if weights is not None and name != "open_clip":
         raise VlmError(f"{spec} brings its own weights: 'weights' goes with 'open_clip:ARCHITECTURE' only")
     annotator = entry.make(rest, spec, device, find_card(spec), None if weights is None else str(weights))

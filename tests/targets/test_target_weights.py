@@ -1,0 +1,162 @@
+import pickle  # noqa: TID251 - to write the file that must not be opened
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mammi.errors import TargetError
+from mammi.targets import load_weights, read_weights
+
+
+class Bomb:
+    """A pickle that writes a file when it is opened the unsafe way."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "ran")
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
+def test_every_usual_wrapping_loads_the_same_weights(tmp_path, small, wrap, prefix):
+    other = type(small)()
+    state = {prefix + name: value for name, value in small.state_dict().items()}
+    torch.save(state if wrap is None else {"epoch": 3, wrap: state}, tmp_path / "w.pt")
+    notes = load_weights(other, read_weights(tmp_path / "w.pt"), "'w.pt'")
+    assert bool(notes) == bool(prefix)
+    for name, value in small.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_safetensors_and_the_old_torch_format_and_any_file_name(tmp_path, small):
+    save_file(small.state_dict(), tmp_path / "w.pt")
+    torch.save(small.state_dict(), tmp_path / "w.bin", _use_new_zipfile_serialization=False)
+    for name in ("w.pt", "w.bin"):
+        state = read_weights(tmp_path / name)
+        torch.testing.assert_close(state["fc.weight"], small.state_dict()["fc.weight"])
+
+
+def test_counters_that_old_files_lack_are_not_missed(small):
+    state = {k: v for k, v in small.state_dict().items() if "num_batches" not in k}
+    load_weights(type(small)(), state, "w")
+
+
+def test_half_precision_is_widened(small):
+    model = type(small)()
+    load_weights(model, {k: v.half() if v.is_floating_point() else v for k, v in small.state_dict().items()}, "w")
+    assert model.fc.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("unzipped", [False, True])
+def test_code_in_a_file_is_refused_and_never_run(tmp_path, unzipped):
+    target = tmp_path / "w.pt"
+    if unzipped:
+        target.write_bytes(pickle.dumps({"state_dict": Bomb(tmp_path / "ran")}, protocol=2))
+    else:
+        torch.save({"state_dict": Bomb(tmp_path / "ran")}, target)
+    with pytest.raises(TargetError, match=r"could run code, so it was not opened.*state_dict\(\)") as caught:
+        read_weights(target)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_bomb_does_go_off_the_unsafe_way(tmp_path):
+    torch.save(Bomb(tmp_path / "ran"), tmp_path / "w.pt")
+    torch.load(tmp_path / "w.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_whole_pickled_network_is_refused_with_the_way_out(tmp_path, small):
+    torch.save(small, tmp_path / "w.pt")
+    with pytest.raises(TargetError, match=r"holds more than tensors \(.*Small.*torch\.save\(model\.state_dict\(\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_torchscript_is_refused_with_the_way_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("w/data.pkl", b"")
+        archive.writestr("w/code/__torch__.py", b"")
+    with pytest.raises(TargetError, match=r"TorchScript program, which holds code.*state_dict\(\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+@pytest.mark.parametrize("keep", [100, 0.5, 0.99])
+def test_a_truncated_file_is_said_in_one_line(tmp_path, small, form, keep):
+    path = tmp_path / "w"
+    torch.save(small.state_dict(), path) if form == "torch" else save_file(small.state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: keep if keep > 1 else int(len(whole) * keep)])
+    with pytest.raises(TargetError, match=r"truncated torch file|not a whole safetensors file") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>Sign in", "neither a safetensors nor a torch file"),
+        (b"\x80\x02garbage", "cannot be read as a torch file|could run code"),
+    ],
+)
+def test_a_wrong_file_is_said_in_one_line(tmp_path, content, message):
+    path = tmp_path / "w.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TargetError, match=message) as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ([1, 2], "holds a list, not a state dict"),
+        ({"epoch": 3}, r"no tensors by name \(found 'epoch'\)"),
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_said(tmp_path, saved, message):
+    torch.save(saved, tmp_path / "w.pt")
+    with pytest.raises(TargetError, match=message):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(TargetError, match="is a folder"):
+        read_weights(tmp_path)
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(small):
+    before = small.fc.bias.clone()
+    state = dict(small.state_dict())
+    state["classifier.weight"] = state.pop("fc.weight")
+    state["norm.weight"] = torch.zeros(7)
+    state["fc.bias"] = torch.full((2,), 5.0)
+    message = (
+        r"1 missing: fc\.weight; 1 unexpected: classifier\.weight; "
+        r"1 of another shape: norm\.weight \(7,\) instead of \(4,\)"
+    )
+    with pytest.raises(TargetError, match=message):
+        load_weights(small, state, "'w.pt'")
+    torch.testing.assert_close(small.fc.bias, before)
+
+
+def test_a_renamed_layer_is_guessed(small):
+    state = dict(small.state_dict())
+    state["conv1.weight"] = state.pop("conv.weight")
+    with pytest.raises(TargetError, match=r"Is 'conv1\.weight' what the network calls 'conv\.weight'\?"):
+        load_weights(small, state, "w")
+
+
+def test_only_the_first_five_are_named_of_many(small):
+    message = r"9 unexpected: a0, a1, a2, a3, a4, \.\.\."
+    with pytest.raises(TargetError, match=message):
+        load_weights(small, small.state_dict() | {f"a{i}": torch.zeros(1) for i in range(9)}, "w")
