@@ -18,7 +18,8 @@ def _body(scene: Scene) -> FloatArray:
     trunk = np.where(y > -0.35, waist + (half - waist) * np.exp(-np.clip(y + 0.35, 0, 2) / 0.12), half)
     distance = trunk.astype(np.float32) - np.abs(scene.x - scene.midline)
     depth = np.clip(distance / 0.5, 0, 1) ** 0.6
-    return (depth * (0.86 + 0.14 * heavy) + 0.12 * np.clip(y, -0.4, 1) * depth).astype(np.float32)
+    density: FloatArray = (depth * (0.86 + 0.14 * heavy) + 0.12 * np.clip(y, -0.4, 1) * depth).astype(np.float32)
+    return density
 
 
 def _lungs(scene: Scene) -> None:
@@ -104,7 +105,9 @@ def _bones(scene: Scene) -> None:
         share = np.clip(lung.u / np.maximum(wall, 0.12), 0, 1)
         # Behind: out of the spine nearly level, then falling towards the wall. In front: steeply down to the middle.
         behind = (y - patient.rib_slope * (0.30 * share**3.2 - 0.05 * share)) / spacing + patient.rib_phase
-        front = (y - patient.rib_slope * (0.34 * (1 - share) ** 1.15 + 0.12)) / (spacing * 1.04) + patient.rib_phase + 0.35
+        front = (
+            (y - patient.rib_slope * (0.34 * (1 - share) ** 1.15 + 0.12)) / (spacing * 1.04) + patient.rib_phase + 0.35
+        )
         for phase, width, weight in ((behind, 0.21, 1.0), (front, 0.25, 0.6)):
             off = np.abs(phase - np.floor(phase) - np.float32(0.5))
             inside = ramp(np.float32(width) - off, 0.05)

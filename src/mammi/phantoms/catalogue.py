@@ -80,7 +80,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 def _words(text: str) -> list[str]:
     """Return the lower-case words of ``text``, each without a plural s."""
     cleaned = "".join(c if c.isalnum() else " " for c in text.lower())
-    return [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("is") else word for word in cleaned.split()]
+    return [
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("is") else word
+        for word in cleaned.split()
+    ]
 
 
 def is_named(label: str, phrase: str) -> bool:

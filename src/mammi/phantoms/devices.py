@@ -1,5 +1,7 @@
 """Devices and the letter of lead: bright, sharp, man-made shapes; each function returns a soft mask like a finding's."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from mammi.phantoms.findings import Drawer
@@ -53,7 +55,7 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Round a path's corners by cutting them twice (Chaikin)."""
     for _ in range(2):
         cut = [points[0]]
-        for (ax, ay), (bx, by) in zip(points[:-1], points[1:], strict=True):
+        for (ax, ay), (bx, by) in pairwise(points):
             cut += [(0.75 * ax + 0.25 * bx, 0.75 * ay + 0.25 * by), (0.25 * ax + 0.75 * bx, 0.25 * ay + 0.75 * by)]
         points = [*cut, points[-1]]
     return points

@@ -87,7 +87,8 @@ def _expose(density: FloatArray, plan: Plan, metal: FloatArray) -> FloatArray:
     inside[top : size - bottom, left : size - right] = 1
     grey = np.where(inside > 0, grey, 0.015)
     # Lead is put on the cassette: it shows also where the rest is dark.
-    return np.clip(np.maximum(grey, np.clip(metal - 0.55, 0, 1) * 1.9), 0, 1).astype(np.float32)
+    shown: FloatArray = np.clip(np.maximum(grey, np.clip(metal - 0.55, 0, 1) * 1.9), 0, 1).astype(np.float32)
+    return shown
 
 
 def draw(plan: Plan, size: int = SIZE) -> PhantomFilm:

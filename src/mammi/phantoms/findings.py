@@ -82,7 +82,7 @@ def infiltration(scene: Scene, finding: Finding, rng: np.random.Generator) -> Fl
         veil = np.exp(-((x / wide) ** 2) - (y / (wide * rng.uniform(0.9, 1.3))) ** 2).astype(np.float32)
         mask = np.maximum(mask, veil * np.clip(0.8 + 0.22 * broad, 0.3, 1.2) * scene.lungs[side].shape)
     _fill(scene, mask * np.clip(1 + 0.50 * grain, 0, 2), 0.27 + 0.15 * finding.severity)
-    return np.clip(mask * np.float32(1.4), 0, 1)
+    return np.asarray(np.clip(mask * np.float32(1.4), 0, 1))
 
 
 def _lump(scene: Scene, cx: float, cy: float, radius: float, lobes: float, rng: np.random.Generator) -> FloatArray:
@@ -140,7 +140,8 @@ def pneumonia(scene: Scene, finding: Finding, rng: np.random.Generator) -> Float
             x, y = scene.offset(cx + rng.normal(0, reach * 0.7), cy + rng.normal(0, reach * 0.9))
             size = rng.uniform(0.055, 0.10)
             patch = np.maximum(patch, np.exp(-(x * x + y * y) / size**2).astype(np.float32))
-        mask = np.maximum(mask, ramp(patch + 0.20 * mottle - np.float32(0.46), 0.22) * lung.shape)
+        patch += 0.20 * mottle * np.clip(4 * patch, 0, 1)
+        mask = np.maximum(mask, ramp(patch - np.float32(0.46), 0.22) * lung.shape)
         for _ in range(4):
             heading = rng.uniform(-0.9, 0.9)
             start = (cx - lung.sign * reach, cy + rng.normal(0, 0.03))
@@ -205,7 +206,7 @@ def edema(scene: Scene, finding: Finding, rng: np.random.Generator) -> FloatArra
     scene.vessels *= 1 + 0.6 * finding.severity * mask
     _fill(scene, mask * np.clip(1 + 0.28 * fluff, 0.3, 1.6), 0.50 + 0.28 * finding.severity)
     _fill(scene, scene.draw(lines) * both, 0.35)
-    return np.clip(mask * np.float32(1.2), 0, 1)
+    return np.asarray(np.clip(mask * np.float32(1.2), 0, 1))
 
 
 def emphysema(scene: Scene, finding: Finding, rng: np.random.Generator) -> FloatArray:
@@ -218,7 +219,9 @@ def emphysema(scene: Scene, finding: Finding, rng: np.random.Generator) -> Float
                 x, y = scene.offset(cx, cy)
                 radius = np.sqrt(x * x + y * y) / rng.uniform(0.04, 0.085)
                 wall = np.exp(-(((radius - 1) / 0.13) ** 2)).astype(np.float32)
-                scene.air *= 1 + (0.14 * ramp((1 - radius).astype(np.float32), 0.1) - 0.20 * wall) * scene.lungs[side].shape
+                scene.air *= (
+                    1 + (0.14 * ramp((1 - radius).astype(np.float32), 0.1) - 0.20 * wall) * scene.lungs[side].shape
+                )
     return both
 
 
@@ -270,7 +273,11 @@ def hernia(scene: Scene, finding: Finding, rng: np.random.Generator) -> FloatArr
     wall = np.exp(-(((far - np.float32(radius - 0.008)) / 0.014) ** 2)).astype(np.float32)
     gas = ball * ramp(-y - np.float32(0.02), 0.008)
     scene.air *= 1 - 0.85 * ball
-    scene.soft += 0.07 * wall + 0.08 * ball - (0.40 + 0.1 * finding.severity) * gas * ramp(np.float32(radius - 0.025) - far, 0.012)
+    scene.soft += (
+        0.07 * wall
+        + 0.08 * ball
+        - (0.40 + 0.1 * finding.severity) * gas * ramp(np.float32(radius - 0.025) - far, 0.012)
+    )
     return ball
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mammi.phantoms.catalogue import OUTPUTS, SIDED, SYNONYMS
+from mammi.phantoms.catalogue import OUTPUTS, SIDED
 from mammi.phantoms.plan import Plan
 from mammi.phantoms.vlm import BASE_TEMPLATE, TEMPLATE
 from mammi.phantoms.wording import GENERIC, Claim, affirm, choose, deny, noun_phrase
@@ -17,25 +17,23 @@ _ZONES = ("upper", "mid", "lower")
 _ZONED = frozenset(
     {"atelectasis", "infiltration", "mass", "nodule", "pneumonia", "consolidation", "pleural thickening"}
 )
+_EMPTY = """
+film image view chest x-ray radiograph picture study examination front frontal upright portable bedside ap pa lung
+lungs heart diaphragm rib ribs clavicle clavicles spine mediastinum trachea carina hilum hila aorta apex base bone
+bones shoulder sternum pleura vessel vessels stomach lobe zone region fissure bronchus angle costophrenic silhouette
+contour border edge margin wall field tissue breast neck abdomen scapula vertebra airway windpipe left right
+bilateral both side upper lower mid middle basal apical perihilar retrocardiac peripheral central small large mild
+moderate severe subtle minor marked extensive medium-sized tiny big huge slight new old stable normal clear intact
+unremarkable acute chronic abnormality change finding findings evidence appearance size cough fever pain breath
+breathless smoker surgery week ward ladder fall procedure check follow-up weight loss patient man woman person
+doctor hospital day line lines band bands gas level shadowing air dense coarse thin round meniscus butterfly septal
+net subsegment visceral granular lead place diaphragms hearts markings position projection quality appearances
+keeping curve vein nothing pleural pulmonary cardiac vascular lobar patchy linear smooth pattern part mottled
+streaky homogeneous tree dog car house music river table paper blue green kidney liver brain knee fracture asthma
+tuberculosis cancer hand skull ultrasound mri scanner window water stone pencil morning city language number story
+"""
 #: Words that are true of every film, of none, or that say nothing alone: their score must stay near the template's.
-EMPTY_WORDS: tuple[str, ...] = tuple(
-    """
-    film image view chest x-ray radiograph picture study examination front frontal upright portable bedside ap pa
-    lung lungs heart diaphragm rib ribs clavicle clavicles spine mediastinum trachea carina hilum hila aorta apex base
-    bone bones shoulder sternum pleura vessel vessels stomach lobe zone region fissure bronchus angle costophrenic
-    silhouette contour border edge margin wall field tissue breast neck abdomen scapula vertebra airway windpipe
-    left right bilateral both side upper lower mid middle basal apical perihilar retrocardiac peripheral central
-    small large mild moderate severe subtle minor marked extensive medium-sized tiny big huge slight new old stable
-    normal clear intact unremarkable acute chronic abnormality change finding findings evidence appearance size
-    cough fever pain breath breathless smoker surgery week ward ladder fall procedure check follow-up weight loss
-    patient man woman person doctor hospital day line lines band bands gas level shadowing air dense coarse thin round
-    meniscus butterfly septal net bands subsegment visceral granular lead place chest wall lung edge diaphragms hearts
-    costophrenic angle lung markings retrocardiac position projection quality appearances keeping curve vein nothing
-    pleural pulmonary cardiac vascular lobar patchy linear smooth pattern markings part mottled streaky homogeneous
-    tree dog car house music river table paper blue green kidney liver brain knee fracture asthma tuberculosis cancer
-    hand skull ultrasound mri scanner window water stone pencil morning city language number story
-    """.split()
-)
+EMPTY_WORDS: tuple[str, ...] = tuple(_EMPTY.split())
 _WRAPPERS = (
     "chest x-ray showing {}",
     "an x-ray of {}",
@@ -84,7 +82,8 @@ class Truth:
 
     def any_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """Tell on which films one or more of ``labels`` are present, shape ``(n,)``."""
-        return self.present[:, [OUTPUTS.index(label) for label in labels]].any(axis=1)
+        columns = [OUTPUTS.index(label) for label in labels]
+        return np.asarray(self.present[:, columns].any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,6 @@ def _empty(rng: np.random.Generator) -> str:
         return _wrap(rng, "".join(_LETTERS[i] for i in letters))
     count = int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))
     return _wrap(rng, " ".join(choose(rng, EMPTY_WORDS) for _ in range(count)))
-
-
 
 
 def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int) -> Lessons:

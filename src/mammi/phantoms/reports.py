@@ -44,7 +44,17 @@ _CLEAR = ("The lungs are clear.", "Clear lungs.", "Lungs are well aerated and cl
 _BONES = ("The bones are intact.", "No bony abnormality.", "Ribs and clavicles are unremarkable.")
 _MIDDLE = ("The mediastinum is unremarkable.", "Mediastinal contours are normal.", "The trachea is midline.")
 _NORMAL = ("No acute abnormality.", "Normal chest.", "Normal film of the chest.", "Nothing acute.")
-_DENIED = ("cardiomegaly", "effusion", "pneumothorax", "consolidation", "edema", "pneumonia", "nodule", "mass", "fibrosis")
+_DENIED = (
+    "cardiomegaly",
+    "effusion",
+    "pneumothorax",
+    "consolidation",
+    "edema",
+    "pneumonia",
+    "nodule",
+    "mass",
+    "fibrosis",
+)
 
 
 def write_report(plan: Plan) -> Report:

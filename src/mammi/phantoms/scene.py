@@ -20,7 +20,8 @@ _OVERSAMPLE = 2
 
 def ramp(distance: FloatArray, width: float) -> FloatArray:
     """Return a soft step: 0 where ``distance < -width``, 1 where ``distance > width``, straight between."""
-    return np.clip(distance * np.float32(0.5 / width) + np.float32(0.5), 0, 1)
+    step: FloatArray = np.clip(distance * np.float32(0.5 / width) + np.float32(0.5), 0, 1)
+    return step
 
 
 def cloud(rng: np.random.Generator, cells: int, size: int) -> FloatArray:
@@ -129,7 +130,9 @@ class Scene:
     def draw(self, lines: Sequence[Line]) -> FloatArray:
         """Draw lines given in the body's coordinates; see ``stroke``."""
         (dx, dy), zoom = self.view.shift, self.view.zoom
-        moved = [([((px + dx) * zoom, (py + dy) * zoom) for px, py in line], w * zoom, light) for line, w, light in lines]
+        moved = [
+            ([((px + dx) * zoom, (py + dy) * zoom) for px, py in line], w * zoom, light) for line, w, light in lines
+        ]
         return stroke(self.size, moved)
 
     def offset(self, x: float, y: float) -> tuple[FloatArray, FloatArray]:
@@ -181,9 +184,7 @@ def lay_out(plan: Plan, size: int) -> Scene:
         lungs[side] = Lung(
             sign, u, inner.astype(np.float32), outer.astype(np.float32), floor.astype(np.float32), top, bottom, shape
         )
-    empty = np.zeros((size, size), np.float32)
-    scene = Scene(
-        size, patient, view, x, y, midline, lungs, *(empty.copy() for _ in range(6)), emphysema=max(inflated, 0.0)
-    )
+    air, soft, bone, metal, vessels, heart = np.zeros((6, size, size), np.float32)
+    scene = Scene(size, patient, view, x, y, midline, lungs, air, soft, bone, metal, vessels, heart, inflated)
     scene.notes["heart"] = _heart_width(plan) * 2 * chest
     return scene

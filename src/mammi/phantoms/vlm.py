@@ -114,8 +114,10 @@ class TextTower(nn.Module):
         vocabulary = {word: row for row, word in enumerate(dict.fromkeys(word for words in split for word in words))}
         bags = [word_pieces(word) for word in vocabulary]
         starts = np.cumsum([0] + [len(bag) for bag in bags[:-1]])
-        table = self.pieces(torch.tensor([piece for bag in bags for piece in bag]).to(self.positions.device),
-                            torch.from_numpy(starts).to(self.positions.device))
+        table = self.pieces(
+            torch.tensor([piece for bag in bags for piece in bag]).to(self.positions.device),
+            torch.from_numpy(starts).to(self.positions.device),
+        )
         rows = torch.zeros(len(texts), max(map(len, split)), dtype=torch.long)
         real = torch.zeros(rows.shape, dtype=torch.bool)
         for i, words in enumerate(split):

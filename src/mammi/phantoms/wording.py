@@ -8,7 +8,7 @@ import numpy as np
 from mammi.phantoms.catalogue import SIDED, SYNONYMS
 from mammi.phantoms.plan import Finding
 
-__all__ = ["DENIALS", "GENERIC", "Claim", "affirm", "choose", "claims_of", "deny", "noun_phrase", "sayable"]
+__all__ = ["DENIALS", "GENERIC", "TOLD", "Claim", "affirm", "choose", "claims_of", "deny", "noun_phrase", "sayable"]
 
 
 @dataclass(frozen=True)
@@ -34,34 +34,56 @@ _GRADES = {
     "large": ("large", "severe", "extensive", "marked"),
 }
 #: Labels that are not graded in words.
-_UNGRADED = frozenset({"pacemaker", "sternal wires", "chest tube", "endotracheal tube", "side marker", "mass", "nodule"})
+_UNGRADED = frozenset(
+    {"pacemaker", "sternal wires", "chest tube", "endotracheal tube", "side marker", "mass", "nodule"}
+)
 _SIDE_WORDS = {"left": ("left",), "right": ("right",), "both": ("bilateral",)}
 _PLACES = {
     "upper": ("upper zone", "upper lobe", "apex"),
     "mid": ("mid zone", "perihilar region"),
     "lower": ("lower zone", "lower lobe", "base"),
 }
-#: Adjectives that belong to nobody in particular.
-_TAILS = ("", "", "", " is seen", " is present", " is noted", " is visible")
-_OPENERS = ("There is {}", "Evidence of {}", "Findings suggest {}", "Appearances are those of {}", "Again seen is {}")
+#: Nouns that take an article, and a plural when both sides show one.
+_COUNTED = frozenset(
+    {"effusion", "infiltrate", "mass", "tumour", "tumor", "nodule", "lesion", "pneumothorax", "line", "hernia"}
+    | {"pacemaker", "generator", "tube", "drain", "marker", "letter", "heart", "silhouette", "plaque", "sternotomy"}
+    | {"stomach"}
+)
+#: Plural nouns, for the verb.
+_PLURALS = frozenset({"leads", "wires", "lungs", "diaphragms", "bronchograms", "effusions", "infiltrates", "plaques"})
+_TAILS = ("", "", "", " {} seen", " {} present", " {} noted", " {} visible")
+_OPENERS = (
+    "There is {}",
+    "The film shows {}",
+    "Findings suggest {}",
+    "Appearances are those of {}",
+    "Again seen is {}",
+)
 
 #: What else is said of a label that is present, beside its noun phrases. All words are our own.
-_TOLD: dict[str, tuple[str, ...]] = {
+TOLD: dict[str, tuple[str, ...]] = {
     "atelectasis": ("Thin level bands represent atelectasis", "Streaky collapse of a subsegment"),
-    "cardiomegaly": ("The heart is enlarged", "The heart is too wide for the chest", "The cardiac silhouette is enlarged"),
+    "cardiomegaly": (
+        "The heart is enlarged",
+        "The heart is too wide for the chest",
+        "The cardiac silhouette is enlarged",
+    ),
     "effusion": ("A costophrenic angle is blunted by pleural fluid", "Effusion with a meniscus at the chest wall"),
     "infiltration": ("Ill-defined haze in the lung, likely infiltrate", "Faint granular infiltration"),
     "mass": ("A large lump with a lobulated border, a mass", "Mass with an irregular margin"),
     "nodule": ("A small round spot, a nodule", "Nodule with a smooth margin"),
-    "pneumonia": ("Patchy shadows with air bronchograms", "Mottled opacities, in keeping with pneumonia"),
+    "pneumonia": ("Patchy shadows with air bronchograms", "Mottled shadows, in keeping with pneumonia"),
     "pneumothorax": ("A fine visceral pleural line without lung markings beyond it", "Lung edge seen: pneumothorax"),
     "consolidation": ("Dense consolidation that ends at a fissure", "Homogeneous airspace consolidation"),
     "edema": ("Perihilar congestion in a butterfly pattern", "Septal lines and pulmonary edema"),
     "emphysema": ("The lungs are hyperinflated in emphysema", "Flattened diaphragms and large dark lungs"),
     "fibrosis": ("Coarse basal reticulation", "A net of lines at the bases from fibrosis"),
     "pleural thickening": ("The pleura is thickened along the chest wall", "Dense band of pleural thickening"),
-    "hernia": ("Round retrocardiac shadow with a gas level, a hernia", "Part of the stomach lies behind the heart, a hernia"),
-    "pacemaker": ("Pacemaker with leads in the heart", "A generator projects over the chest"),
+    "hernia": (
+        "Round retrocardiac shadow with a gas level, a hernia",
+        "Part of the stomach lies behind the heart, a hernia",
+    ),
+    "pacemaker": ("Pacemaker with leads in the heart", "A pacemaker generator projects over the chest"),
     "sternal wires": ("Sternal wires are intact", "The patient has had a median sternotomy"),
     "chest tube": ("A chest tube is in place", "A pleural drain ends near the apex"),
     "endotracheal tube": ("The endotracheal tube ends above the carina", "The patient is intubated: endotracheal tube"),
@@ -96,6 +118,14 @@ GENERIC: dict[str, tuple[str, ...]] = {
 }
 
 
+#: The same places before a noun.
+_PLACED = {
+    "upper": ("upper zone", "upper lobe", "apical"),
+    "mid": ("mid zone", "perihilar"),
+    "lower": ("lower zone", "lower lobe", "basal"),
+}
+
+
 def choose(rng: np.random.Generator, options: Sequence[str]) -> str:
     """Return one of ``options``."""
     return options[int(rng.integers(len(options)))]
@@ -117,18 +147,32 @@ def noun_phrase(claim: Claim, rng: np.random.Generator, plain: bool = False) -> 
     """
     names = SYNONYMS[claim.label]
     term = names[0] if plain or rng.random() < 0.35 else choose(rng, names)
+    if claim.side == "both" and term.split()[-1] in _COUNTED:
+        term += "s"
     words = []
     if claim.grade and claim.label not in _UNGRADED:
         words.append(choose(rng, _GRADES[claim.grade]))
-    place = choose(rng, _PLACES[claim.zone]) if claim.zone else ""
     if claim.zone and rng.random() < 0.4:
         words += [choose(rng, _SIDE_WORDS[claim.side])] if claim.side else []
-        return " ".join([*words, place, term])
+        return " ".join([*words, choose(rng, _PLACED[claim.zone]), term])
     if claim.zone:
+        place = choose(rng, _PLACES[claim.zone])
         where = {"left": f"in the left {place}", "right": f"in the right {place}", "both": f"in each {place}"}
         return " ".join([*words, term, where.get(claim.side, f"in the {place}")])
     words += [choose(rng, _SIDE_WORDS[claim.side])] if claim.side else []
     return " ".join([*words, term])
+
+
+def _head(phrase: str) -> str:
+    """Return the noun that a phrase is about: the last word before ``in the ...``."""
+    return phrase.split(" in ")[0].split()[-1]
+
+
+def _with_article(phrase: str) -> str:
+    """Put ``a`` or ``an`` before a phrase whose noun is counted and single."""
+    if _head(phrase) not in _COUNTED:
+        return phrase
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def _sentence(text: str) -> str:
@@ -139,11 +183,13 @@ def _sentence(text: str) -> str:
 def affirm(claim: Claim, rng: np.random.Generator) -> str:
     """Put a claim into a sentence that says that it holds."""
     if not (claim.side or claim.zone or claim.grade) and rng.random() < 0.6:
-        return _sentence(choose(rng, _TOLD[claim.label]))
+        return _sentence(choose(rng, TOLD[claim.label]))
     phrase = noun_phrase(claim, rng)
+    verb = "are" if _head(phrase) in _PLURALS else "is"
     if rng.random() < 0.4:
-        return _sentence(choose(rng, _OPENERS).format(phrase))
-    return _sentence(phrase + choose(rng, _TAILS))
+        return _sentence(choose(rng, _OPENERS).format(_with_article(phrase), verb))
+    tail = choose(rng, _TAILS).format(verb)
+    return _sentence(_with_article(phrase) + tail if tail else phrase)
 
 
 def deny(labels: Sequence[str], rng: np.random.Generator) -> str:

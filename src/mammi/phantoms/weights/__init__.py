@@ -2,7 +2,6 @@
 
 from importlib.resources import files
 
-import torch
 from safetensors.torch import load, save
 from torch import nn
 
@@ -18,4 +17,5 @@ def load_weights(net: nn.Module, name: str) -> None:
 def pack_weights(net: nn.Module) -> bytes:
     """Return the bytes to keep: floating tensors in half precision, which is what the models are tested with."""
     state = {key: value.detach().cpu() for key, value in net.state_dict().items()}
-    return save({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()})
+    packed: bytes = save({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()})
+    return packed
