@@ -142,7 +142,11 @@ class _Job:
         return {
             "schema": SCHEMA,
             "target": self.target.fingerprint,
-            "images": {"n": len(self.images), "fingerprint": fingerprint_value([self.images.ids, self.hashes])},
+            "images": {
+                "n": len(self.images),
+                "frame": self.images.frame,
+                "fingerprint": fingerprint_value([self.images.ids, self.hashes]),
+            },
             "layers": [plan.to_dict() for plan in self.plans],
             "concepts": {"n": len(self.concepts), "fingerprint": self.concepts.fingerprint},
             "vlm": self.vlm.fingerprint,
@@ -202,7 +206,12 @@ def _begin(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
             "citation": job.vlm.card.citation,
             "notes": list(job.vlm.card.notes),
         },
-        "images": {"labels": list(images.label_names), "patients_known": images.patients_known},
+        "images": {
+            "labels": list(images.label_names),
+            "patients_known": images.patients_known,
+            "files_without_row": len(images.without_row),
+            "other_files": len(images.ignored),
+        },
     }
     return _set_status(folder, manifest, "recording")
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -71,6 +72,15 @@ SizeOption = Annotated[str | None, typer.Option(help="Size of the target's input
 MeanOption = Annotated[str | None, typer.Option(help="Mean of the target's input, for pixels in 0 to 1: 0.5 or a,b,c.")]
 StdOption = Annotated[str | None, typer.Option(help="Standard deviation of the target's input: 0.25 or a,b,c.")]
 ResizeOption = Annotated[str | None, typer.Option(help="squash, crop or pad.")]
+
+
+class Mode(StrEnum):
+    """How concepts are built from reports."""
+
+    phrases = "phrases"
+    nouns = "nouns"
+
+
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that 'mammi annotate' wrote.")]
 
 
@@ -224,9 +234,9 @@ def annotate(
 
 def _say_counts(counts: dict[str, Any]) -> None:
     remarks = {
-        "unreadable": "{} films could not be read and were left out: private/unreadable.json in the run folder says why",
-        "with_warnings": "{} films were read with a warning: images.parquet in the run folder says which",
-        "same_pixels": "{} films have the same pixels as another: images.parquet in the run folder says which",
+        "unreadable": "films left out as unreadable: {}; private/unreadable.json in the run folder says why",
+        "with_warnings": "films read with a warning: {}; images.parquet in the run folder says which",
+        "same_pixels": "films with the same pixels as another: {}; images.parquet in the run folder says which",
     }
     for key, remark in remarks.items():
         if counts[key]:
@@ -349,7 +359,7 @@ def methods() -> None:
 def concepts_build(
     reports: Annotated[Path, typer.Argument(help="Reports: JSONL, CSV, a text file or a folder of text files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write; edit it and load it again.")],
-    mode: Annotated[str, typer.Option(help="phrases, or nouns: MAMMI's own recipe of single nouns.")] = "phrases",
+    mode: Annotated[Mode, typer.Option(help="phrases, or nouns: MAMMI's own recipe of single nouns.")] = Mode.phrases,
     min_reports: Annotated[int | None, typer.Option(help="Keep concepts that at least so many reports hold.")] = None,
     max_concepts: Annotated[int | None, typer.Option(help="Keep so many of the commonest.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Your own synonyms, a CSV beside the built-in ones.")] = None,
@@ -361,7 +371,7 @@ def concepts_build(
     with progress_bars() as progress:
         found = build_concepts(
             read_reports(reports),
-            mode=mode,
+            mode=mode.value,
             min_reports=min_reports,
             max_concepts=max_concepts,
             synonyms=synonyms,

@@ -50,7 +50,10 @@
         picture.loading = "lazy";
         figure.append(picture);
       }
-      figure.append(element("figcaption", "", `${data.films[film]} · ${activation}`));
+      const caption = element("figcaption", "", data.films[film].slice(0, 11));
+      caption.title = data.films[film];
+      caption.append(element("br"), `activation ${activation}`);
+      figure.append(caption);
       box.append(figure);
     }
     return box;

@@ -134,17 +134,17 @@ def _units(
     shown = dict(iter(examples.groupby(["layer", "unit"], sort=False)))
     places = {layer: number for number, layer in enumerate(layers)}
     records = []
-    for row in units.itertuples(index=False):
-        key = (row.layer, row.unit)
+    for row in units.to_dict("records"):
+        key = (row["layer"], row["unit"])
         concepts, films = ranked.get(key), shown.get(key)
         records.append(
             {
-                "l": places[str(row.layer)],
-                "u": int(row.unit),
-                "o": str(row.output),
-                "n": int(row.n_examples),
-                "r": str(row.reason),
-                "a": [_number(row.low), _number(row.high)],
+                "l": places[str(row["layer"])],
+                "u": int(row["unit"]),
+                "o": str(row["output"]),
+                "n": int(row["n_examples"]),
+                "r": str(row["reason"]),
+                "a": [_number(row["low"]), _number(row["high"])],
                 "c": []
                 if concepts is None
                 else [
@@ -175,7 +175,7 @@ def thumbnail(film: Film, side: int = SIDE) -> str:
 def _pictures(run: Run, films: Iterable[int], progress: Progress) -> dict[int, str]:
     sources = read_json(run.folder / "private" / "films.json")
     rows = run.images["row"].to_numpy()
-    frame = run.manifest["images"].get("frame")
+    frame = run.manifest["identity"]["images"]["frame"]
     wanted = list(films)
     pictures = {}
     for done, film in enumerate(wanted, start=1):
