@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mammi.data.headers import read_headers
 from mammi.data.files import FolderListing, list_images, stem_ids
+from mammi.data.headers import read_headers
 from mammi.data.matching import match_rows
 from mammi.data.reading import read_film
 from mammi.data.table import read_table
@@ -68,7 +68,7 @@ class ProbingSet:
         n_missing: int = 0,
     ) -> None:
         n_images, n_labels = len(paths), len(label_names)
-        self.paths = [Path(path) for path in paths]
+        self.paths = [path if isinstance(path, Path) else Path(path) for path in paths]
         self.ids = list(ids) if ids is not None else stem_ids(tuple(path.as_posix() for path in self.paths))
         self.label_names = tuple(label_names)
         self.labels = np.empty((n_images, 0), np.float32) if labels is None else np.asarray(labels, np.float32)

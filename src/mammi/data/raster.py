@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mammi.data.display import collapse_grey, scale_range
-from mammi.data.streams import StreamCheck, check_jpeg, check_png
+from mammi.data.streams import StreamCheck, check_jpeg, check_png, close_jpeg
 from mammi.errors import ImageError
 from mammi.types import Film
 
@@ -29,7 +29,7 @@ __all__ = ["MAX_PIXELS", "decode_raster"]
 
 #: Films of more pixels are refused before any is decoded: a film has 5 to 30 million, a hostile header billions.
 MAX_PIXELS = 120_000_000
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF")
+_FORMATS = ("PNG", "JPEG", "TIFF")  # by the JPEG reader also MPO; no format that runs programs
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262
 
@@ -52,7 +52,8 @@ def decode_raster(data: bytes, *, frame: int | None = None) -> Film:
         film = _grey16_with_alpha(data)
         return _with_check(film, check_png(data))
     notes: list[str] = []
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+    source = close_jpeg(data) if data.startswith(b"\xff\xd8") else data
+    with Image.open(io.BytesIO(source), formats=_FORMATS) as opened:
         image: Image.Image = opened
         width, height = image.size
         if width * height > MAX_PIXELS:

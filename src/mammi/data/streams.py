@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["StreamCheck", "check_j2k", "check_jpeg", "check_png", "j2k_header", "jpeg_size"]
+__all__ = ["StreamCheck", "check_j2k", "check_jpeg", "check_png", "close_jpeg", "j2k_header", "jpeg_size"]
 
 #: Any 64 bytes without 0xFF serve: they only have to be picture data that a decoder would go on reading.
 _MORE_DATA = bytes((37 * i + 11) % 251 for i in range(64))
@@ -111,11 +111,11 @@ def check_jpeg(data: bytes) -> StreamCheck:
         data: a JPEG file or a JPEG stream from a DICOM file (which may be padded with one zero byte), that decodes.
     """
     odd: list[str] = []
-    end = data.rfind(b"\xff\xd9")
-    if end < 0:
+    if data.find(b"\xff\xd9", _jpeg_scan(data)[0]) < 0:  # a thumbnail before the scan has an end mark of its own
         if len(data) >= 64 and not data[-64:].strip(b"\0"):
             return StreamCheck("its end is filled with zeros")
         odd.append("file ends before its end mark (EOI)")
+        data = close_jpeg(data)
     start, baseline = _jpeg_scan(data)
     if not baseline:
         return StreamCheck("", tuple(odd))
@@ -133,6 +133,16 @@ def check_jpeg(data: bytes) -> StreamCheck:
     if _decoded(data[: stop - 2]) is not None:
         odd.append("picture data is left over: some of it is probably damaged")
     return StreamCheck("", tuple(odd))
+
+
+def close_jpeg(data: bytes) -> bytes:
+    """Return a JPEG without end mark with one, if ``check_jpeg`` can then tell whether its picture is whole.
+
+    Pillow refuses most files that lack the mark only. A cut progressive file would decode to a blurred picture, so
+    those (and files of several scans) are left as they are, for Pillow to refuse.
+    """
+    start, baseline = _jpeg_scan(data)
+    return data + b"\xff\xd9" if baseline and data.find(b"\xff\xd9", start) < 0 else data
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
