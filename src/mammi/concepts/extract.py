@@ -13,6 +13,7 @@ from mammi.concepts.language import Mention, mentions, sentences
 from mammi.concepts.negation import Status
 from mammi.concepts.reports import Report, Reports
 from mammi.concepts.vocabulary import DropList, Synonyms, Words, phrase_key, read_drop_list, read_synonyms
+from mammi.concepts.words import word_set
 from mammi.errors import InputError, ReportError
 from mammi.types import Progress, no_progress
 
@@ -21,7 +22,8 @@ __all__ = ["MAX_WORDS", "Mode", "build_concepts", "default_min_reports"]
 Mode = Literal["phrases", "nouns"]
 #: Longer phrases are cut to this many words from their head on.
 MAX_WORDS = 4
-_SIZE_AND_SIDE = frozenset("left right bilateral small large tiny big".split())
+_SIDE = word_set("left right bilateral")
+_SIZE_AND_SIDE = _SIDE | word_set("small large tiny big")
 # A report counts once for a term, with the strongest thing it says.
 _STRENGTH: dict[Status, int] = {"affirmed": 2, "uncertain": 1, "negated": 0}
 
@@ -84,7 +86,10 @@ def build_concepts(
     tally = _count(texts, mode, table, dropped, progress)
     least = default_min_reports(len(texts)) if min_reports is None else min_reports
     kept = [words for words in tally.reports if tally.enough(words, least, table)]
-    notes = [*origin.notes, f"{len(tally.reports) - len(kept)} terms dropped: in fewer than {least} of {len(texts)} reports"]
+    notes = [
+        *origin.notes,
+        f"{len(tally.reports) - len(kept)} terms dropped: in fewer than {least} of {len(texts)} reports",
+    ]
     if max_concepts is not None and len(kept) > max_concepts:
         notes.append(f"{len(kept) - max_concepts} terms dropped: only the {max_concepts} most mentioned are kept")
         kept = sorted(kept, key=lambda words: (-tally.reports[words].total(), words))[:max_concepts]
@@ -181,20 +186,32 @@ def _phrase_terms(mention: Mention, table: Synonyms, dropped: DropList) -> Itera
         before, ending = _split(tuple(word for word in mention.words if word not in dropped.words), table)
     before = tuple(word for word in before if word not in dropped.words)
     term = table.term_of.get(ending, ending)
+    whole = None
+    for start, front in _fronts(before, MAX_WORDS - len(term)):
+        whole = start if whole is None else whole
+        # What came of replacing the ending may be a known name itself ("degenerative" + "spur").
+        words = table.term_of.get(front + term, (*sorted(front, key=_size_and_side_first), *term))
+        if words in table.rows or front + term not in dropped.phrases:
+            yield _Term(words, front + term, front + ending, mention.status, alone=start == whole)
+
+
+def _fronts(before: Words, room: int) -> Iterator[tuple[int, Words]]:
+    """Yield what may stand before a term, longest first: endings of ``before`` with any size and side words left out.
+
+    Each comes with how many other words were cut from its front; those longer than ``room`` are left out.
+    """
     rest = [place for place, word in enumerate(before) if word not in _SIZE_AND_SIDE]
     free = [place for place, word in enumerate(before) if word in _SIZE_AND_SIDE]
-    alone = True
     for start in range(len(rest) + 1):
-        for left_out in range(len(free) + 1):
-            for some in combinations(free, len(free) - left_out):
-                front = tuple(before[place] for place in sorted((*some, *rest[start:])))
-                if len(front) + len(term) > MAX_WORDS and front:
-                    continue
-                # What came of replacing the ending may be a known name itself ("degenerative" + "spur").
-                words = table.term_of.get(front + term, (*sorted(before[place] for place in some), *(before[place] for place in rest[start:]), *term))
-                if words in table.rows or (front + term) not in dropped.phrases:
-                    yield _Term(words, front + term, front + ending, mention.status, alone)
-                alone = False
+        for number in range(len(free), -1, -1):
+            for some in combinations(free, number):
+                if number + len(rest) - start <= max(room, 0):
+                    yield start, tuple(before[place] for place in sorted((*some, *rest[start:])))
+
+
+def _size_and_side_first(word: str) -> tuple[bool, str]:
+    """Order words by this to give size and side one order; other words keep theirs."""
+    return (False, word) if word in _SIZE_AND_SIDE else (True, "")
 
 
 def _split(phrase: Words, table: Synonyms) -> tuple[Words, Words]:
@@ -222,11 +239,13 @@ def _noun_terms(mention: Mention, table: Synonyms, dropped: DropList) -> Iterato
 
 def _concept(words: Words, tally: _Tally, mode: Mode, table: Synonyms, source: str, licence: str) -> Concept:
     row = table.rows.get(table.term_of.get(words, words))
-    # The commonest order of words, the first by alphabet if two are equally common.
-    term = " ".join(min(tally.shown[words].items(), key=lambda item: (-item[1], item[0]))[0])
+    # The commonest order of words; of equally common ones that with the size first, then the first by alphabet.
+    term = " ".join(min(tally.shown[words].items(), key=lambda item: (-item[1], item[0][0] in _SIDE, item[0]))[0])
     if row:
         term = row.term if mode == "phrases" else table.single_word(row)
-    names = [*((row.term, *row.synonyms) if row else ()), *sorted(" ".join(form) for form in tally.written[words])]
+    # Forms that the table knows stand in its row already, as people write them.
+    written = sorted(" ".join(form) for form in tally.written[words] if form not in table.term_of)
+    names = [*((row.term, *row.synonyms) if row else ()), *written]
     counts = tally.reports[words]
     return Concept(
         term=term,

@@ -14,7 +14,7 @@ from typing import Any
 
 from mammi.concepts.negation import Status, judge, pipeline
 from mammi.concepts.vocabulary import Words, tagger_table
-from mammi.concepts.words import lemma, normalise
+from mammi.concepts.words import lemma, normalise, word_set
 from mammi.registry import import_extra
 
 __all__ = ["Mention", "mentions", "sentences"]
@@ -23,18 +23,21 @@ __all__ = ["Mention", "mentions", "sentences"]
 _REDACTED = re.compile(r"\[\*\*.*?\*\*\]|\S*\b[xX]{2,}\b\S*?(?=[\s.,;:)]|$)|_{2,}", re.DOTALL)
 # A line that begins like this starts a new sentence even if the last one has no full stop.
 _LINE = re.compile(r"\n(?=\s*(?:[-*\u2022]|\d+[.)]|[A-Z]|\n))")
+# A question mark in front of a word is a doubt, not the end of a sentence.
+_ASKED = re.compile(r"(?:^|(?<=[\s(,;:.]))\?+\s*(?=[^\W\d_])")
 # Nouns that say what happened to the thing after "of": "elevation of the hemidiaphragm" is a "hemidiaphragm elevation".
-_EVENTS = frozenset(
+_EVENTS = word_set(
     "blunting calcification collapse compression deviation dilatation dilation displacement distention ectasia elevation "
     "enlargement eventration flattening fracture fullness hyperinflation narrowing obscuration opacification prominence "
-    "scarring shift thickening tortuosity unfolding widening".split()
+    "scarring shift thickening tortuosity unfolding widening"
 )
 # Adjectives and adverbs that say whether, not what; NegEx must see them in front of a phrase, not in it.
-_DOUBT = frozenset(
+_DOUBT = word_set(
     "absent apparent equivocal likely possible potential presumed probable questionable questioned resolved resolving "
-    "suspected suspicious".split()
+    "suspected suspicious"
 )
-_AUXILIARY = {word: "be" for word in "is are was were be been being appears appear remains remain".split()}
+_NEVER_INSIDE = _DOUBT | {"been"}
+_AUXILIARY = dict.fromkeys(word_set("is are was were be been being appears appear remains remain"), "be")
 _SKIPPED = frozenset({"DT", "RB", "PRP$"})
 
 
@@ -63,7 +66,8 @@ def sentences(texts: Sequence[str]) -> list[list[str]]:
     result = []
     for text in texts:
         found: list[str] = []
-        for block in _LINE.split(_REDACTED.sub(" , ", text)):
+        for block in _LINE.split(_ASKED.sub("questionable ", _REDACTED.sub(" , ", text))):
+            # Lower case first: spaCy reads "Mass." as a state of the USA, which ends no sentence.
             doc = split(nlp.make_doc(normalise(" ".join(block.split()))))
             found.extend(sentence.text.strip(" ,-*\u2022") for sentence in doc.sents)
         result.append([sentence for sentence in found if any(map(str.isalpha, sentence))])
@@ -134,7 +138,7 @@ def _phrase_spans(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[int,
 
 def _inside(tokens: Sequence[str], tags: Sequence[str], start: int, index: int) -> bool:
     tag, token = tags[index], tokens[index]
-    if token in _DOUBT or len(token) < 2 or not token.replace("-", "").replace("'", "").isalpha():
+    if token in _NEVER_INSIDE or len(token) < 2 or not token.replace("-", "").replace("'", "").isalpha():
         return False
     if tag == "VBN":
         # "a calcified node", but neither "effusion seen" nor "has improved"; a participle after a noun is a verb.
@@ -164,11 +168,17 @@ def _joined(
                 skip = number + 1
                 continue
         found.append((start, end, words, nouns))
-        if start >= 2 and tokens[start - 1] in ("and", "or") and tags[start].startswith("JJ") and end - start > 1:
-            if tags[start - 2].startswith("JJ") and tokens[start - 2] not in _DOUBT:
-                shared, shared_nouns = _words([start - 2, *range(start + 1, end)], tags, lemmas)
-                found.append((start - 2, end, shared, shared_nouns))
+        if _shares_noun(start, end, tokens, tags):
+            shared, shared_nouns = _words([start - 2, *range(start + 1, end)], tags, lemmas)
+            found.append((start - 2, end, shared, shared_nouns))
     return found
+
+
+def _shares_noun(start: int, end: int, tokens: Sequence[str], tags: Sequence[str]) -> bool:
+    """Tell whether the phrase lends its noun to an adjective before "and" or "or"."""
+    if start < 2 or end - start < 2 or tokens[start - 1] not in ("and", "or") or tokens[start - 2] in _DOUBT:
+        return False
+    return tags[start].startswith("JJ") and tags[start - 2].startswith("JJ")
 
 
 def _words(indices: Sequence[int], tags: Sequence[str], lemmas: Sequence[str]) -> tuple[Words, Words]:
@@ -187,7 +197,9 @@ def _tags(tokens: Sequence[str]) -> list[str]:
     for index, token in enumerate(tokens):
         tag = words.get(token)
         if tag is None and tags[index] not in ("IN", "DT", "CC", "MD", "PRP", "PRP$", "CD"):
-            tag = next((tag for suffix, tag in suffixes if token.endswith(suffix) and len(token) > len(suffix) + 1), None)
+            tag = next(
+                (tag for suffix, tag in suffixes if token.endswith(suffix) and len(token) > len(suffix) + 1), None
+            )
         if tag is not None:
             tags[index] = tag
     return tags

@@ -11,21 +11,28 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
+from mammi.concepts.words import word_set
 from mammi.registry import import_extra
 
 __all__ = ["Status", "judge", "pipeline"]
 
 Status = Literal["affirmed", "negated", "uncertain"]
 
-_SEEN = (
-    "seen identified visualized visible present noted demonstrated appreciated evident detected apparent found observed "
-    "shown suspected suggested excluded there any"
-).split()
-_BE = frozenset("is are was were appears appear appeared remains remain has have".split())
+_SEEN = sorted(
+    word_set(
+        "seen identified visualized visible present noted demonstrated appreciated evident detected apparent found observed "
+        "shown suspected suggested excluded there any"
+    )
+)
+# What can be said of a whole list of findings; after other predicates a new clause has begun.
+_SHARED = word_set("removed resolved cleared unlikely absent negative").union(_SEEN)
+_BE = word_set("is are was were appears appear appeared remains remain has have")
 _TERMINATION = [
-    *"but however although though except nevertheless yet which with stable unchanged persistent mild moderate ; :".split(),
+    *("but", "however", "although", "though", "except", "nevertheless", "yet", "which", "with", ";", ":"),
+    *("stable", "unchanged", "persistent", "mild", "moderate"),
     *("there is", "there are", "there has been", "there was", "apart from", "aside from", "other than"),
-    *("secondary to", "due to"),
+    *("secondary to", "due to", "seen in", "identified in", "visualized in", "noted in", "present in"),
+    "longer",  # cuts "no longer seen, effusion persists" after its "no", which would govern what follows
 ]
 
 _CANNOT_EXCLUDE = [
@@ -146,7 +153,7 @@ def _clause_starts(tokens: Sequence[str]) -> list[bool]:
         verbs = verbs or bool(_BE & set(tokens[previous:joint]))
         after = tokens[joint + 1 : following]
         verb = next((index for index, token in enumerate(after) if token in _BE), None)
-        own_predicate = verb is not None and not _says_seen(after[verb + 1 :])
+        own_predicate = verb is not None and not _says_of_all(after[verb + 1 :])
         if tokens[joint] == ";" or own_predicate or (verbs and verb is not None):
             starts[joint] = True
             verbs = False
@@ -154,6 +161,6 @@ def _clause_starts(tokens: Sequence[str]) -> list[bool]:
     return starts
 
 
-def _says_seen(predicate: Iterable[str]) -> bool:
+def _says_of_all(predicate: Iterable[str]) -> bool:
     words = [word for word in predicate if not word.endswith("ly") and word not in ("not", "been", "be", "again")]
-    return bool(words) and words[0] in _SEEN
+    return bool(words) and words[0] in _SHARED

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, overload
 
 from mammi.concepts.files import read_table, read_text
+from mammi.concepts.words import word_set
 from mammi.errors import ReportError
 
 __all__ = ["Report", "Reports", "described", "read_reports"]
 
 # What radiologists see stands in these sections; the others hold questions, plans and other films.
 _KEPT = ("findings", "impression")
-_LEFT_OUT = (
+_LEFT_OUT = word_set(
     "addendum clinical_data clinical_history clinical_information comparison comparisons exam examination history "
     "indication indications notification procedure reason reason_for_exam reason_for_examination recommendation "
     "recommendations technique views wet_read"
-).split()
+)
 _SAME = {"finding": "findings", "impressions": "impression", "conclusion": "impression", "conclusions": "impression"}
 _WHOLE = ("text", "report")
 _NAMES = sorted((*_KEPT, *_SAME, *_LEFT_OUT), key=len, reverse=True)
@@ -102,7 +103,7 @@ def read_reports(path: str | Path) -> Reports:
 
 
 def described(text: str) -> str:
-    """Return the findings and impression of a report written as one text with headings, or all of it without any.
+    r"""Return the findings and impression of a report written as one text with headings, or all of it without any.
 
     Text before the first heading is kept only if no heading says findings or impression.
 
@@ -147,7 +148,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise ReportError(f"{where}: expected an object such as {{'findings': ...}}, got {type(value).__name__}")
         row = {str(name).strip().lower(): entry for name, entry in value.items()}
         if not {*_KEPT, *_WHOLE} & set(row):
-            raise ReportError(f"{where}: none of findings, impression, text, report; found: {', '.join(row) or 'nothing'}")
+            raise ReportError(
+                f"{where}: none of findings, impression, text, report; found: {', '.join(row) or 'nothing'}"
+            )
         for name in (*_KEPT, *_WHOLE):
             if not isinstance(row.get(name, ""), str | None):
                 raise ReportError(f"{where}: {name!r} must be a string, got {type(row[name]).__name__}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import cast
 
 from mammi.concepts.concept_set import CATEGORIES, Category
 from mammi.concepts.files import read_table, read_text
@@ -26,8 +25,9 @@ def phrase_key(name: str) -> Words:
     >>> phrase_key("Elevation of the hemidiaphragms")
     ('elevation', 'of', 'hemidiaphragm')
     """
-    words = (lemma(word) for word in normalise(name.replace("_", " ")).split())
-    return tuple("be" if word in ("is", "are") else word for word in words if word not in ("the", "a", "an"))
+    words = [lemma(word) for word in normalise(name.replace("_", " ")).split()]
+    kept = [word for word in words if word not in ("the", "a", "an")] or words
+    return tuple("be" if word in ("is", "are") else word for word in kept)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def read_synonyms(path: str | Path | None = None) -> Synonyms:
             for name in map(phrase_key, (row.term, *row.synonyms)):
                 if name not in taken and term_of.setdefault(name, term) != term:
                     other = " ".join(term_of[name])
-                    raise ReportError(f"{where}: {' '.join(name)!r} already means {other!r}; remove it from one of them")
+                    raise ReportError(
+                        f"{where}: {' '.join(name)!r} already means {other!r}; remove it from one of them"
+                    )
             known = rows.get(term)
             names = [name for name in (row.term, *row.synonyms) if term_of[phrase_key(name)] == term]
             if known is not None:
@@ -153,5 +155,5 @@ def _read_rows(path: Path) -> list[tuple[str, Row]]:
         if category not in CATEGORIES:
             raise ReportError(f"{where}: category {category!r} is not one of {', '.join(CATEGORIES)}")
         synonyms = (" ".join(part.split()) for part in cells.get("synonyms", "").split(";"))
-        rows.append((where, Row(term, tuple(filter(None, synonyms)), cast("Category", category))))
+        rows.append((where, Row(term, tuple(filter(None, synonyms)), category)))
     return rows

@@ -2,7 +2,13 @@
 
 import re
 
-__all__ = ["key", "lemma", "normalise"]
+__all__ = ["key", "lemma", "normalise", "word_set"]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of ``text``: a long list of words reads best as one."""
+    return frozenset(text.split())
+
 
 # Plurals of anatomy and pathology that no suffix rule gets right.
 _IRREGULAR = {
@@ -43,7 +49,34 @@ _IRREGULAR = {
 }
 # Singular (or only plural) words that look like plurals.
 _SINGULAR = frozenset(
-    ["ascites", "atlas", "biceps", "bias", "canvas", "caries", "cardias", "diabetes", "facies", "gas", "has", "herpes", "his", "its", "lens", "less", "pancreas", "plus", "psoas", "rabies", "series", "species", "this", "triceps", "was", "yes"]
+    [
+        "ascites",
+        "atlas",
+        "biceps",
+        "bias",
+        "canvas",
+        "caries",
+        "cardias",
+        "diabetes",
+        "facies",
+        "gas",
+        "has",
+        "herpes",
+        "his",
+        "its",
+        "lens",
+        "less",
+        "pancreas",
+        "plus",
+        "psoas",
+        "rabies",
+        "series",
+        "species",
+        "this",
+        "triceps",
+        "was",
+        "yes",
+    ]
 )
 # "-oses" is the plural of "-ose" here, everywhere else of "-osis".
 _OSE = frozenset({"doses", "noses", "roses", "hoses", "purposes", "closes", "loses", "exposes", "poses", "discloses"})
