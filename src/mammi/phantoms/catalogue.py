@@ -73,17 +73,22 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "sternal wires": ("sternal wires", "sternotomy wires", "median sternotomy", "sternotomy", "wires"),
     "chest tube": ("chest tube", "pleural drain", "thoracostomy tube", "drain"),
     "endotracheal tube": ("endotracheal tube", "breathing tube", "tracheal tube", "intubation"),
-    "side marker": ("side marker", "marker", "lead marker", "letter"),
+    "side marker": ("side marker", "marker", "film marker", "letter"),
 }
 
 
+def _singular(word: str) -> str:
+    """Return a word without its plural ending, good enough for the words above."""
+    if word == "pneumothoraces":
+        return "pneumothorax"
+    if word.endswith(("sses", "xes")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("is", "ss")) else word
+
+
 def _words(text: str) -> list[str]:
-    """Return the lower-case words of ``text``, each without a plural s."""
-    cleaned = "".join(c if c.isalnum() else " " for c in text.lower())
-    return [
-        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("is") else word
-        for word in cleaned.split()
-    ]
+    """Return the lower-case words of ``text``, each in the singular."""
+    return [_singular(word) for word in "".join(c if c.isalnum() else " " for c in text.lower()).split()]
 
 
 def is_named(label: str, phrase: str) -> bool:

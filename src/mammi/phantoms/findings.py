@@ -41,11 +41,11 @@ def atelectasis(scene: Scene, finding: Finding, rng: np.random.Generator) -> Flo
             x, y = scene.offset(cx + rng.uniform(-0.05, 0.05), cy - 0.075 * number)
             along = x * np.cos(slope) + y * np.sin(slope)
             over = y * np.cos(slope) - x * np.sin(slope) + 0.15 * rng.uniform(-1, 1) * along**2
-            half = 0.13 + 0.12 * finding.severity * rng.uniform(0.7, 1.2)
-            thick = 0.013 + 0.009 * finding.severity
+            half = 0.16 + 0.10 * finding.severity * rng.uniform(0.7, 1.2)
+            thick = 0.017 + 0.009 * finding.severity
             plate = np.exp(-((over / thick) ** 2)) * np.clip((half - np.abs(along)) / 0.07, 0, 1)
             mask = np.maximum(mask, plate.astype(np.float32) * lung.shape)
-    _fill(scene, mask, 0.62 + 0.2 * finding.severity)
+    _fill(scene, mask, 0.72 + 0.18 * finding.severity)
     scene.soft += 0.05 * mask
     return mask
 
@@ -78,10 +78,10 @@ def infiltration(scene: Scene, finding: Finding, rng: np.random.Generator) -> Fl
     for side in finding.sides:
         cx, cy = _spot(scene, finding, side, rng)
         x, y = scene.offset(cx, cy)
-        wide = 0.17 + 0.10 * finding.severity
+        wide = 0.19 + 0.10 * finding.severity
         veil = np.exp(-((x / wide) ** 2) - (y / (wide * rng.uniform(0.9, 1.3))) ** 2).astype(np.float32)
         mask = np.maximum(mask, veil * np.clip(0.8 + 0.22 * broad, 0.3, 1.2) * scene.lungs[side].shape)
-    _fill(scene, mask * np.clip(1 + 0.50 * grain, 0, 2), 0.27 + 0.15 * finding.severity)
+    _fill(scene, mask * np.clip(1 + 0.50 * grain, 0, 2), 0.40 + 0.20 * finding.severity)
     return np.asarray(np.clip(mask * np.float32(1.4), 0, 1))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mammi.phantoms.catalogue import OUTPUTS, SIDED
+from mammi.phantoms.catalogue import OUTPUTS, SIDED, is_named
 from mammi.phantoms.plan import Plan
 from mammi.phantoms.vlm import BASE_TEMPLATE, TEMPLATE
 from mammi.phantoms.wording import GENERIC, Claim, affirm, choose, deny, noun_phrase
@@ -26,14 +26,47 @@ bilateral both side upper lower mid middle basal apical perihilar retrocardiac p
 moderate severe subtle minor marked extensive medium-sized tiny big huge slight new old stable normal clear intact
 unremarkable acute chronic abnormality change finding findings evidence appearance size cough fever pain breath
 breathless smoker surgery week ward ladder fall procedure check follow-up weight loss patient man woman person
-doctor hospital day line lines band bands gas level shadowing air dense coarse thin round meniscus butterfly septal
-net subsegment visceral granular lead place diaphragms hearts markings position projection quality appearances
+doctor hospital day line lines band bands gas level shadowing air dense coarse thin round enlarged hyperinflated endotracheal tracheal hiatal hiatus sternal thickened flattened blunted lobulated edges reach size
+meniscus butterfly septal
+net subsegment visceral granular place diaphragms hearts markings position projection quality appearances
 keeping curve vein nothing pleural pulmonary cardiac vascular lobar patchy linear smooth pattern part mottled
 streaky homogeneous tree dog car house music river table paper blue green kidney liver brain knee fracture asthma
 tuberculosis cancer hand skull ultrasound mri scanner window water stone pencil morning city language number story
 """
 #: Words that are true of every film, of none, or that say nothing alone: their score must stay near the template's.
 EMPTY_WORDS: tuple[str, ...] = tuple(_EMPTY.split())
+#: The same in several words; those that say "normal" are nearly as true of all films as those that name a place.
+_EMPTY_PHRASES = (
+    "normal heart",
+    "normal heart size",
+    "normal cardiac silhouette",
+    "clear lungs",
+    "normal chest",
+    "normal film",
+    "normal pulmonary vessels",
+    "sharp costophrenic angles",
+    "lung edges",
+    "lung edges reach the chest wall",
+    "unremarkable bones",
+    "midline trachea",
+    "mediastinal contours",
+    "left lung",
+    "right lung",
+    "left upper lobe",
+    "left lower lobe",
+    "right upper lobe",
+    "right lower zone",
+    "upper lobe",
+    "heart size",
+    "chest wall",
+    "heart border",
+    "pa film",
+    "portable film",
+    "bedside ap film",
+    "upright frontal view",
+    "acute abnormality",
+    "bony abnormality",
+)
 _WRAPPERS = (
     "chest x-ray showing {}",
     "an x-ray of {}",
@@ -45,7 +78,7 @@ _WRAPPERS = (
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SMOOTH = 0.02
-_RAREST = 0.04
+_RAREST = 0.06
 
 
 class Truth:
@@ -131,8 +164,13 @@ def _empty(rng: np.random.Generator) -> str:
     if draw < 0.22:
         letters = rng.integers(len(_LETTERS), size=int(rng.integers(3, 10)))
         return _wrap(rng, "".join(_LETTERS[i] for i in letters))
-    count = int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))
-    return _wrap(rng, " ".join(choose(rng, EMPTY_WORDS) for _ in range(count)))
+    if draw < 0.38:
+        return _wrap(rng, choose(rng, _EMPTY_PHRASES))
+    while True:
+        count = int(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))
+        phrase = " ".join(choose(rng, EMPTY_WORDS) for _ in range(count))
+        if not any(is_named(label, phrase) for label in OUTPUTS):
+            return _wrap(rng, phrase)
 
 
 def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int) -> Lessons:
@@ -149,7 +187,8 @@ def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int
     weights = np.ones((len(films), count), np.float32)
     for column in range(count):
         kind = rng.random()
-        soft = _SMOOTH
+        # How sure a pair is to be true or false.
+        surely_not, surely = _SMOOTH, 1 - _SMOOTH
         if kind < 0.60:
             claim = _claim(rng)
             holds = truth.of(claim)
@@ -162,19 +201,25 @@ def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int
             labels = [choose(rng, OUTPUTS)]
             if rng.random() < 0.25:
                 labels = [OUTPUTS[i] for i in rng.choice(len(OUTPUTS), 2 + int(rng.random() < 0.4), replace=False)]
-            texts.append(deny(labels, rng))
+            if rng.random() < 0.3:
+                labels = labels[:1]
+                texts.append(_wrap(rng, f"no {noun_phrase(Claim(labels[0]), rng)}"))
+            else:
+                texts.append(deny(labels, rng))
             holds = ~truth.any_of(labels)
+            # What is absent from most films says little about one of them; that it is present there says much.
+            surely = 0.6
         elif kind < 0.80:
             word = choose(rng, tuple(GENERIC))
             texts.append(_wrap(rng, word))
             holds = truth.any_of(GENERIC[word])
             # A broader word is a little true, so that it never beats the finding's own name.
-            soft = 0.38
+            surely_not, surely = 0.38, 0.62
         else:
             texts.append(_empty(rng))
             continue
         rate = float(np.clip(holds.mean(), _RAREST, 1 - _RAREST))
         here = holds[films]
-        targets[:, column] = np.where(here, 1 - soft, soft)
+        targets[:, column] = np.where(here, surely, surely_not)
         weights[:, column] = np.where(here, 0.5 / rate, 0.5 / (1 - rate))
     return Lessons(texts, targets, weights)

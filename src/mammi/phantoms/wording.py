@@ -53,11 +53,11 @@ _COUNTED = frozenset(
 _PLURALS = frozenset({"leads", "wires", "lungs", "diaphragms", "bronchograms", "effusions", "infiltrates", "plaques"})
 _TAILS = ("", "", "", " {} seen", " {} present", " {} noted", " {} visible")
 _OPENERS = (
-    "There is {}",
-    "The film shows {}",
-    "Findings suggest {}",
-    "Appearances are those of {}",
-    "Again seen is {}",
+    "There {1} {0}",
+    "The film shows {0}",
+    "Findings suggest {0}",
+    "Appearances are those of {0}",
+    "Again seen {1} {0}",
 )
 
 #: What else is said of a label that is present, beside its noun phrases. All words are our own.
@@ -87,7 +87,7 @@ TOLD: dict[str, tuple[str, ...]] = {
     "sternal wires": ("Sternal wires are intact", "The patient has had a median sternotomy"),
     "chest tube": ("A chest tube is in place", "A pleural drain ends near the apex"),
     "endotracheal tube": ("The endotracheal tube ends above the carina", "The patient is intubated: endotracheal tube"),
-    "side marker": ("A side marker lies at the edge of the film", "A lead marker shows the side"),
+    "side marker": ("A side marker lies at the edge of the film", "A film marker shows the side"),
 }
 #: What is said of a label that is absent.
 DENIALS: dict[str, tuple[str, ...]] = {
@@ -148,7 +148,7 @@ def noun_phrase(claim: Claim, rng: np.random.Generator, plain: bool = False) -> 
     names = SYNONYMS[claim.label]
     term = names[0] if plain or rng.random() < 0.35 else choose(rng, names)
     if claim.side == "both" and term.split()[-1] in _COUNTED:
-        term += "s"
+        term += "es" if term[-1] in "sx" else "s"
     words = []
     if claim.grade and claim.label not in _UNGRADED:
         words.append(choose(rng, _GRADES[claim.grade]))
