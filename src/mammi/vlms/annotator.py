@@ -169,8 +169,12 @@ def check_vlm(annotator: Annotator) -> None:
     view = annotator.view(Film(ramp))
     annotator.d_embed = annotator.embed_images(view[None]).shape[1]
     short, long = "chest", "frontal chest radiograph with a small left pleural effusion"
+    notes = list(annotator.notes)
     together = annotator.embed_texts([short, long])
     alone = torch.cat([annotator.embed_texts([short]), annotator.embed_texts([long])])
+    annotator.notes[:] = notes  # that our own probe was cut is no news
+    if float((together[0] - together[1]).abs().max()) < 1e-6:
+        annotator.notes.append("two different texts get the same embedding: is its tokenizer whole?")
     difference = float((together - alone).abs().max())
     if difference > 1e-3:
         annotator.text_batch = 1

@@ -23,7 +23,7 @@ from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.registry import import_extra
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, one_line
-from mammi.vlms.hub import explain_load, find_folder
+from mammi.vlms.hub import TOKENIZER_FILES, explain_load, find_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,6 @@ _WEIGHTS = (
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
 )
-_TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 
 
 class OpenClipVlm(nn.Module):
@@ -94,6 +93,7 @@ def load_open_clip_vlm(name: str, spec: str, device: str, card: VlmCard, weights
         UnknownNameError: if no such architecture exists.
     """
     open_clip = import_extra("open_clip", "open-clip")
+    transforms = import_extra("open_clip.transform", "open-clip")
     notes: list[str] = []
     folder: Path | None
     with _quiet_root_logger():
@@ -110,7 +110,7 @@ def load_open_clip_vlm(name: str, spec: str, device: str, card: VlmCard, weights
             model, folder, config = _from_architecture(open_clip, name, weights, spec, notes)
         tokenizer = _tokenizer(open_clip, name, folder, config, spec)
         settings = dict(model.visual.preprocess_cfg)
-        transform = open_clip.image_transform_v2(open_clip.PreprocessCfg(**settings), is_train=False)
+        transform = transforms.image_transform_v2(transforms.PreprocessCfg(**settings), is_train=False)
     vlm = OpenClipVlm(model.eval().float().to(device), transform, tokenizer, device)
     content = [
         fingerprint_module(model),
@@ -246,8 +246,8 @@ def _tokenizer(open_clip: Any, name: str, folder: Path | None, config: dict[str,
             if folder is not None:
                 return open_clip.SimpleTokenizer(context_length=length, **options)
             return open_clip.get_tokenizer(name.partition("@")[0])
-        if folder is None or not any((folder / file).is_file() for file in _TOKENIZER):
-            folder = find_folder(str(hub_name), spec, needs=(), extra="open-clip")
+        if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES):
+            folder = find_folder(str(hub_name), spec, needs=(TOKENIZER_FILES,), extra="open-clip")
         return open_clip.tokenizer.HFTokenizer(
             str(folder), context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options
         )

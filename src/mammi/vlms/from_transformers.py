@@ -13,7 +13,7 @@ from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.registry import import_extra
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator
-from mammi.vlms.hub import explain_load, find_folder
+from mammi.vlms.hub import TOKENIZER_FILES, explain_load, find_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +81,7 @@ def load_transformers_vlm(name: str, spec: str, device: str, card: VlmCard) -> A
     if not name:
         raise VlmError("'transformers' names no model: give 'transformers:organisation/name' or 'transformers:FOLDER'")
     transformers = import_extra("transformers", "transformers")
-    needs = ("config.json", "preprocessor_config.json")
+    needs = ("config.json", "preprocessor_config.json", TOKENIZER_FILES)
     folder = find_folder(name, spec, needs=needs, weights=_WEIGHTS, extra="transformers")
     kind = _kind(folder, spec)
     try:

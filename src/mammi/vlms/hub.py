@@ -11,8 +11,10 @@ from mammi.errors import VlmError
 from mammi.registry import import_extra
 from mammi.vlms.annotator import one_line
 
-__all__ = ["choose_files", "explain_load", "find_folder"]
+__all__ = ["TOKENIZER_FILES", "choose_files", "explain_load", "find_folder"]
 
+#: Any of these is a tokenizer's vocabulary. Without one, transformers makes an empty tokenizer and says nothing.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 _TEXT_SUFFIXES = (".json", ".txt", ".model")
 
 
@@ -42,14 +44,20 @@ def choose_files(names: Sequence[str], weights: Sequence[str]) -> list[str]:
 
 
 def find_folder(
-    name: str, spec: str, *, needs: Sequence[str], weights: Sequence[str] = (), extra: str, way_out: str = ""
+    name: str,
+    spec: str,
+    *,
+    needs: Sequence[str | Sequence[str]],
+    weights: Sequence[str] = (),
+    extra: str,
+    way_out: str = "",
 ) -> Path:
     """Return the folder of a model: ``name`` itself if it is one, else from the cache, else downloaded.
 
     Args:
         name: a folder, or ``organisation/name`` on the Hugging Face hub.
         spec: what the user asked for, for messages.
-        needs: files that must be there.
+        needs: files that must be there; for a group of names, one of them.
         weights: names of weights files of which one (or its shards) must be there, best first.
         extra: the extra that brings the hub's client.
         way_out: what to do without a network, in place of the usual advice.
@@ -119,10 +127,15 @@ def explain_load(spec: str, folder: Path | str, error: BaseException) -> VlmErro
     return VlmError(f"{spec} cannot be loaded from {str(folder)!r}: {one_line(error)}")
 
 
-def _check_complete(folder: Path, spec: str, needs: Sequence[str], weights: Sequence[str]) -> None:
-    missing = [name for name in needs if not (folder / name).is_file()]
-    if weights and not any((folder / n).is_file() or (folder / f"{n}.index.json").is_file() for n in weights):
-        missing.append(" or ".join(weights))
+def _check_complete(folder: Path, spec: str, needs: Sequence[str | Sequence[str]], weights: Sequence[str]) -> None:
+    groups = [(need,) if isinstance(need, str) else tuple(need) for need in needs]
+    if weights:
+        groups.append(tuple(weights))
+    missing = [
+        " or ".join(group)
+        for group in groups
+        if not any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in group)
+    ]
     if missing:
         raise VlmError(
             f"{spec}: the folder {str(folder)!r} is incomplete, without {', '.join(missing)}: download all of it again"
