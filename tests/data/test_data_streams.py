@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from film_crafting import chunk, encode, film, png, png_chunks
+from film_crafting import chunk, encode, film, png
 from PIL import Image
 
 from mammi.data import read_film

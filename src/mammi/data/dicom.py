@@ -160,20 +160,7 @@ def _stored(ds: Any, index: int, n_frames: int, notes: list[str]) -> NDArray[Any
     expected = (int(ds.Rows), int(ds.Columns), 3) if colour else (int(ds.Rows), int(ds.Columns))
     if stored.shape != expected:
         raise ImageError(f"its pixels decode to shape {stored.shape}, its header promises {expected}")
-    return stored if stored.dtype.kind == "f" else _within_bits(ds, stored, notes)
-
-
-def _within_bits(ds: Any, stored: NDArray[Any], notes: list[str]) -> NDArray[Any]:  # noqa: ANN401
-    """Drop what stands above the bits stored: old files keep overlays there (PS3.5 8.1.1)."""
-    bits = int(ds.get("BitsStored") or ds.BitsAllocated)
-    signed = stored.dtype.kind == "i"
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if stored.min() >= low and stored.max() <= high:
-        return stored
-    notes.append(f"values above its {bits} stored bits were cut off")
-    masked = stored.astype(np.int64) & (2**bits - 1)
-    kept: NDArray[Any] = np.where(masked > high, masked - 2**bits, masked) if signed else masked
-    return kept
+    return stored
 
 
 def _check_header(ds: Any, syntax: str, stream: bytes) -> None:  # noqa: ANN401
