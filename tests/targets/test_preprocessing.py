@@ -43,11 +43,20 @@ def test_squash_is_what_torchvision_does():
     torch.testing.assert_close(grey(size=(24, 36)).apply(one), expected)
 
 
+def test_squash_without_antialias_is_what_torchvision_does():
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    one = film(70, 50)
+    expected = functional.resize(torch.from_numpy(one.pixels)[None], [24, 36], antialias=False)
+    torch.testing.assert_close(grey(size=(24, 36), antialias=False).apply(one), expected)
+
+
 def test_pad_keeps_the_shape_of_the_film_on_black():
     white = Film(np.ones((40, 20), dtype=np.float32))
     out = grey(size=(10, 10), resize="pad").apply(white)[0]
     assert out[:, 2:7].sum() == 50
     assert out.sum() == 50
+    wide = grey(size=(10, 10), resize="pad").apply(Film(np.ones((20, 40), dtype=np.float32)))[0]
+    assert wide.sum(1).nonzero().flatten().tolist() == [2, 3, 4, 5, 6]
     tall = grey(size=(10, 20), resize="pad").apply(Film(np.ones((20, 20), dtype=np.float32)))[0]
     assert tall.sum(0).nonzero().flatten().tolist() == list(range(5, 15))
 
@@ -71,7 +80,7 @@ def test_a_film_is_not_written_into():
 
 
 def test_settings_survive_a_round_trip():
-    preprocessing = Preprocessing(1, (12, 34), (0.4,), (0.2,), "pad", 1.0, "bicubic")
+    preprocessing = Preprocessing(1, (12, 34), (0.4,), (0.2,), "pad", 1.0, "bicubic", False)
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
     assert Preprocessing.from_dict({"mean": [0.1], "std": [0.2]}).channels == 1
 

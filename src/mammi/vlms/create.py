@@ -61,7 +61,7 @@ def _phantom(rest: str, spec: str, device: str, card: VlmCard, weights: str | No
         raise VlmError(f"{spec!r} is not known: give 'phantom' alone")
     try:
         model = import_module("mammi.phantoms.vlm").create()
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError) as error:
         raise VlmError(f"'phantom' is not part of this installation ({error}): give another model") from error
     own = getattr(model, "card", None)
     card = replace(own, name=spec) if isinstance(own, VlmCard) else card
