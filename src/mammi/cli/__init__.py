@@ -1,5 +1,6 @@
 """The command line: ``mammi COMMAND``; the only room that prints."""
 
-from mammi.cli.main import app, main
+from mammi.cli import annotating, demo, looking, preparing
+from mammi.cli.app import app, main
 
-__all__ = ["app", "main"]
+__all__ = ["annotating", "app", "demo", "looking", "main", "preparing"]

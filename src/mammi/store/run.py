@@ -113,7 +113,7 @@ class Run:
             raise UnknownNameError.among("Layer", layer, self.layers, f"This run holds: {', '.join(self.layers)}.")
 
     def to_frame(self, layer: str | None = None) -> pd.DataFrame:
-        """Return one row per unit, with its kept concepts joined by ``"; "`` in the column ``concepts``.
+        """Return one row per unit, its kept concepts and their scores joined by ``"; "``.
 
         Args:
             layer: one layer, or all.
@@ -126,9 +126,10 @@ class Run:
             self._check_layer(layer)
             units = units[units["layer"] == layer]
         kept = self.annotations[self.annotations["kept"]]
-        joined = kept.groupby(["layer", "unit"], sort=False)["concept"].agg("; ".join).rename("concepts").reset_index()
+        groups = kept.assign(scores=kept["score"].map("{:.3f}".format)).groupby(["layer", "unit"], sort=False)
+        joined = groups.agg(concepts=("concept", "; ".join), scores=("scores", "; ".join)).reset_index()
         frame = units.merge(joined, on=["layer", "unit"], how="left")
-        return frame.assign(concepts=frame["concepts"].fillna("")).reset_index(drop=True)
+        return frame.fillna({"concepts": "", "scores": ""}).reset_index(drop=True)
 
     def activations(self, layer: str) -> NDArray[np.float32]:
         """Return a layer's activations, memory-mapped: float32, shape ``(n_units, n_films)``."""

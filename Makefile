@@ -1,0 +1,42 @@
+# make demo: set up, then the main job on drawn films, offline.   make test: set up, then every test.
+# make check: what CI runs.   make bench: the recorded figures.   Needs python3 (3.11 or newer) and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Measured: two default threads on a machine with a busy neighbour are ten times slower than sleeping ones.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint types check bench lock clean
+
+demo: $(VENV)/.ready
+	$(BIN)/mammi demo demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/recorded_densenet.py
+
+# uv resolves and unpacks the several GB of the default torch build some four times quicker than pip.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[all]' --group dev
+	touch $@
+
+# Only after changing a dependency: names and versions, no addresses.
+lock: $(VENV)/.ready
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --upgrade \
+	  --no-header --no-annotate --quiet --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,77 @@
+"""``mammi demo``: the main job on drawn films, offline, from nothing to a report."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mammi.cli.app import app, command, table
+from mammi.cli.console import err, out, progress_bars
+from mammi.errors import RunError
+
+__all__ = ["demo"]
+
+#: Share of the network's outputs that must be named right for the demo to count as a success.
+ENOUGH = 0.9
+
+
+@app.command()
+@command
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put films, run and report.")] = Path("demo"),
+    films: Annotated[int, typer.Option(help="How many films to draw.")] = 600,
+    seed: Annotated[int, typer.Option(help="Other numbers draw other patients.")] = 2026,
+) -> None:
+    """Draw chest films with known findings, name the units of a small network that reads them, and write a report."""
+    from mammi.concepts import build_concepts, read_reports
+    from mammi.data import ProbingSet
+    from mammi.metrics import NamingAccuracy
+    from mammi.phantoms import is_named, write_cohort
+    from mammi.pipeline import annotate
+    from mammi.reports import write_report
+    from mammi.targets import create_target
+    from mammi.vlms import create_vlm
+
+    began = time.monotonic()
+    if folder.is_file():
+        raise RunError(f"{folder} is a file: give a folder for the demo")
+    drawn = folder / f"films-{films}-{seed}"
+    with progress_bars() as progress:
+        if not (drawn / "boxes.json").is_file():  # written last
+            write_cohort(drawn, films, seed=seed, progress=progress)
+        concepts = build_concepts(read_reports(drawn / "reports.jsonl"), progress=progress)
+        concepts.write_csv(folder / "concepts.csv")
+        run = annotate(
+            create_target("phantom"),
+            ProbingSet.open(drawn / "images", drawn / "labels.csv"),
+            concepts,
+            create_vlm("phantom"),
+            layers=["head", "layer3", "layer2"],
+            out=folder / f"run-{films}-{seed}",
+            progress=progress,
+        )
+        # Drawn films show nobody: here, and only here, pictures are on without being asked for.
+        report = write_report(run, folder / "report.html", with_images=True, progress=progress)
+
+    accuracy = NamingAccuracy(is_named)
+    shown = table("output unit", "named by mammi", "score", "films", "", right=("score", "films"))
+    for row in run.to_frame("head").to_dict("records"):
+        kept = row["concepts"].split("; ") if row["concepts"] else []
+        accuracy.update(row["output"], kept)
+        verdict = "right" if accuracy.first[-1] else "wrong"
+        cells = (row["output"], row["concepts"] or f"no concept: {row['reason']}", f"{row['score']:.3f}")
+        shown.add_row(*map(escape, cells), str(row["n_examples"]), verdict)
+    out.print(shown)
+    score = accuracy.compute()
+    counts = run.manifest["counts"]
+    out.print(
+        f"{sum(accuracy.first)} of {score['units']} outputs named right ({score['first']:.0%}); "
+        f"{counts['named']} of {counts['units']} units in 3 layers have a concept; "
+        f"{counts['films']} films, {len(concepts)} concepts, {time.monotonic() - began:.0f} s"
+    )
+    out.print(f"report: {report.resolve()}", markup=False, soft_wrap=True)
+    if score["first"] < ENOUGH:
+        err.print(f"mammi: fewer than {ENOUGH:.0%} of the outputs are named right: this installation is not sound")
+        raise typer.Exit(1)

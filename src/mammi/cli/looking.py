@@ -1,0 +1,107 @@
+"""``mammi show``, ``mammi report`` and the lists: looking at what there is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mammi.cli.app import app, command, table
+from mammi.cli.console import err, out, progress_bars
+from mammi.errors import InputError
+
+__all__ = ["methods", "report", "show", "targets", "vlms"]
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder that 'mammi annotate' wrote.")]
+
+
+@app.command()
+@command
+def show(
+    run: RunArgument,
+    layer: Annotated[str | None, typer.Option(help="One layer; all by default.")] = None,
+    unit: Annotated[int | None, typer.Option(help="One unit of --layer, in full.")] = None,
+    find: Annotated[str | None, typer.Option(help="Only units whose concepts hold these words.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows to print; 0 for all.")] = 40,
+) -> None:
+    """Print a run as a table: unit, concepts, scores, number of examples."""
+    from mammi.store import open_run
+
+    opened = open_run(run)
+    if unit is not None:
+        if layer is None:
+            raise InputError("--unit needs --layer")
+        out.print(str(opened.unit(layer, unit)), markup=False)
+        return
+    frame = opened.to_frame(layer)
+    if find is not None:
+        frame = opened.search(find).merge(frame, on=["layer", "unit"])
+    has_outputs = bool((frame["output"] != "").any())
+    columns = ["unit", *(["output"] if has_outputs else []), "concepts and scores", "examples"]
+    printed = frame if limit == 0 else frame.head(limit)
+    rows = table(*columns, right=("examples",))
+    for row in printed.to_dict("records"):
+        pairs = zip(row["concepts"].split("; "), row["scores"].split("; "), strict=True)
+        named = "; ".join(f"{concept} {score}" for concept, score in pairs)
+        concepts = named if row["concepts"] else f"no concept: {row['reason']}"
+        cells = [f"{row['layer']}:{row['unit']}", *([row["output"]] if has_outputs else []), concepts]
+        rows.add_row(*map(escape, cells), f"{row['n_examples']:,}")
+    out.print(rows)
+    if len(printed) < len(frame):
+        err.print(f"{len(printed):,} of {len(frame):,} units; --limit 0 shows all")
+
+
+@app.command()
+@command
+def report(
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="Show the example films: pictures of patients.")
+    ] = False,
+) -> None:
+    """Write a run as one self-contained HTML page."""
+    from mammi.reports import write_report
+    from mammi.store import open_run
+
+    with progress_bars() as progress:
+        path = write_report(open_run(run), output, with_images=with_images, progress=progress)
+    out.print(f"report: {path}", markup=False, soft_wrap=True)
+
+
+def _list(entries: list[tuple[str, str]]) -> None:
+    rows = table("name", "what it is")
+    for name, summary in entries:
+        rows.add_row(escape(name), escape(summary))
+    out.print(rows)
+
+
+@app.command()
+@command
+def targets() -> None:
+    """List the kinds of network that can be annotated."""
+    from mammi.targets import list_targets
+
+    _list(list_targets())
+
+
+@app.command()
+@command
+def vlms() -> None:
+    """List the kinds of vision-language model that can name units."""
+    from mammi.vlms import list_vlms
+
+    _list(list_vlms())
+
+
+@app.command()
+@command
+def methods() -> None:
+    """List the methods and their options with the published defaults."""
+    from mammi.methods import list_methods
+    from mammi.methods.base import method_options
+
+    for name, summary in list_methods().items():
+        out.print(f"{name}: {summary}", markup=False, soft_wrap=True)
+        for option, default in method_options(name).items():
+            out.print(f"  --option {option}={default}", markup=False)

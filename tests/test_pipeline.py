@@ -1,0 +1,450 @@
+"""The main job on a small network and a small annotator of the tests' own: laws, resuming, kills, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import mammi
+from mammi.errors import BusyRunError, CaptureError, ImageError, InputError, RunError, StaleRunError
+from mammi.store.files import locked
+
+N_FILMS = 600  # more than two blocks of 256
+TERMS = ["bright", "dark", "left", "right", "textured"]
+
+MODEL = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Unit by unit: mean, minus the mean, left-right difference, contrast, and one that never varies."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.head = nn.Linear(5, 5, bias=False)
+        self.head.weight.data = torch.eye(5)
+        self.output_names = ("bright", "dark", "right", "textured", "dead")
+        self.preprocessing = dict(channels=1, size=(16, 16), mean=[0.0], std=[1.0])
+
+    def forward(self, x):
+        self.conv(x)
+        m = x.mean((1, 2, 3))
+        side = x[..., 8:].mean((1, 2, 3)) - x[..., :8].mean((1, 2, 3))
+        return self.head(torch.stack([m, -m, side, x.std((1, 2, 3)), 0 * m], 1))
+
+def create():
+    torch.manual_seed(0)
+    return Net()
+'''
+VLM = """
+import os, time
+import numpy as np
+import torch
+
+class Tiny:
+    words = ["bright", "dark", "left", "right", "textured"]
+
+    def preprocess(self, image):
+        time.sleep(float(os.environ.get("MAMMI_TEST_SLOW_VLM", "0")))
+        pixels = torch.from_numpy(np.asarray(image.convert("L").resize((16, 16)), dtype=np.float32) / 255)
+        return pixels[None]
+
+    def encode_images(self, images):
+        m = 3 * (images.mean((1, 2, 3)) - 0.5)
+        side = 3 * (images[..., 8:].mean((1, 2, 3)) - images[..., :8].mean((1, 2, 3)))
+        return torch.stack([m, -m, -side, side, 6 * images.std((1, 2, 3)) - 0.5, torch.full_like(m, 0.05)], 1)
+
+    def encode_texts(self, texts):
+        rows = torch.zeros(len(texts), 6)
+        for row, text in zip(rows, texts):
+            word = text.split()[-1]
+            row[self.words.index(word) if word in self.words else 5] = 1
+        return rows
+
+def create():
+    return Tiny()
+"""
+
+
+def draw(folder: Path, n_films: int = N_FILMS) -> None:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(n_films):
+        level, side, noise = rng.uniform(40, 200), rng.uniform(-30, 30), rng.uniform(0, 50)
+        pixels = level + side * np.sign(np.arange(20) - 9.5)[None] + noise * rng.normal(size=(24, 20))
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"f{i:04d}.png")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "model.py").write_text(MODEL)
+    (folder / "vlm.py").write_text(VLM)
+    (folder / "concepts.txt").write_text("\n".join(TERMS) + "\n")
+    draw(folder / "films")
+    return folder
+
+
+def call(parts, out, **changes):
+    arguments = {
+        "target": mammi.create_target(f"{parts / 'model.py'}:create"),
+        "images": mammi.ProbingSet.open(parts / "films"),
+        "concepts": mammi.ConceptSet.read(parts / "concepts.txt"),
+        "vlm": mammi.create_vlm(f"{parts / 'vlm.py'}:create"),
+        "layers": ["head", "conv"],
+        "out": out,
+        "template": "a film that is {}",
+    }
+    return mammi.annotate(**(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(parts, tmp_path_factory):
+    return call(parts, tmp_path_factory.mktemp("runs") / "run")
+
+
+def contents(run) -> dict[str, object]:
+    """Everything a run holds but its secret ids."""
+    films = run.images.drop(columns=["id", "patient"])
+    tables = {"units": run.units, "examples": run.examples, "annotations": run.annotations, "films": films}
+    arrays = {layer: np.array(run.activations(layer)) for layer in run.layers}
+    embeddings = {path.name: path.read_bytes() for path in (run.folder / "embeddings").iterdir()}
+    return {**tables, **arrays, **embeddings}
+
+
+def assert_same(run, other):
+    left, right = contents(run), contents(other)
+    assert list(left) == list(right)
+    for name, value in left.items():
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(value, right[name], check_exact=True)
+        elif isinstance(value, bytes):
+            assert value == right[name], name
+        else:
+            np.testing.assert_array_equal(value, right[name])
+
+
+def test_names_are_right(undisturbed):
+    frame = undisturbed.to_frame("head").set_index("output")
+    for truth in ("bright", "dark", "right", "textured"):
+        assert frame.loc[truth, "name"] == truth
+    assert frame.loc["dead", "name"] == "no concept"
+    assert frame.loc["dead", "reason"] == "it never varies over these films"
+    assert frame.loc["dead", "n_examples"] == 0
+    assert undisturbed.manifest["counts"]["named"] == int((undisturbed.units["n_concepts"] > 0).sum())
+
+
+def test_a_run_equals_the_same_job_from_arrays(parts, undisturbed):
+    films = mammi.ProbingSet.open(parts / "films")
+    vlm = mammi.create_vlm(f"{parts / 'vlm.py'}:create")
+    images = vlm.embed_images(torch.stack([vlm.view(films.film(i)) for i in range(N_FILMS)]))
+    texts = vlm.embed_texts([f"a film that is {term}" for term in TERMS])
+    bare = vlm.embed_texts(["a film that is"])
+    for layer in ("head", "conv"):
+        found = mammi.annotate_arrays(np.array(undisturbed.activations(layer)).T, images, texts, bare)
+        examples = undisturbed.examples[undisturbed.examples["layer"] == layer]
+        for unit, chosen in enumerate(found.examples):
+            assert examples[examples["unit"] == unit]["film"].tolist() == list(chosen)
+            page = undisturbed.unit(layer, unit)
+            assert [c.concept for c in page.annotation.concepts] == [TERMS[m] for m in found.concepts[unit]]
+            np.testing.assert_allclose(
+                page.ranking["score"], np.sort(found.scores[unit][np.isfinite(found.scores[unit])])[::-1], atol=1e-7
+            )
+
+
+def test_activations_equal_a_bare_forward(parts, undisturbed):
+    films = mammi.ProbingSet.open(parts / "films")
+    target = mammi.create_target(f"{parts / 'model.py'}:create")
+    rows = [0, 255, 256, 599]
+    with torch.no_grad():
+        expected = target.model(torch.stack([target.view(films.film(i)) for i in rows]))
+    np.testing.assert_allclose(undisturbed.activations("head")[:, rows].T, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(parts, undisturbed, tmp_path, workers):
+    assert_same(call(parts, tmp_path / "run", workers=workers), undisturbed)
+
+
+def test_one_layer_alone_equals_the_layer_in_company(parts, undisturbed, tmp_path):
+    alone = call(parts, tmp_path / "run", layers=["conv"])
+    np.testing.assert_array_equal(alone.activations("conv"), undisturbed.activations("conv"))
+    together = undisturbed.annotations[undisturbed.annotations["layer"] == "conv"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.annotations, together)
+
+
+def test_each_chosen_film_is_encoded_once(parts, tmp_path):
+    vlm = mammi.create_vlm(f"{parts / 'vlm.py'}:create")
+    seen = []
+    encode = vlm.model.encode_images
+    vlm.model.encode_images = lambda batch: (seen.append(len(batch)), encode(batch))[1]
+    run = call(parts, tmp_path / "run", vlm=vlm)
+    assert sum(seen) == run.examples["film"].nunique() == run.manifest["counts"]["encoded"]
+    assert len(run.examples) > run.examples["film"].nunique()  # some film was chosen by several units
+
+
+def test_a_complete_run_is_returned_as_it_is(parts, undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*.npy")}
+    again = call(parts, undisturbed.folder)
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.folder.rglob("*.npy")} == before
+    assert_same(again, undisturbed)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import mammi
+parts, out = Path(sys.argv[1]), sys.argv[2]
+mammi.annotate(
+    mammi.create_target(f"{parts / 'model.py'}:create"), mammi.ProbingSet.open(parts / "films"),
+    mammi.ConceptSet.read(parts / "concepts.txt"), mammi.create_vlm(f"{parts / 'vlm.py'}:create"),
+    layers=["head", "conv"], out=out, template="a film that is {}",
+    progress=lambda step, done, total: print(step, done, flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "at"), [("recording films", 300), ("recording films", 590), ("encoding films", 64), ("selecting", 0)]
+)
+def test_kill_9_and_again_gives_the_same_run(parts, undisturbed, tmp_path, step, at):
+    out = tmp_path / "run"
+    # Slow enough on the way to be killed in the middle of encoding.
+    env = {**os.environ, "MAMMI_TEST_SLOW_VLM": "0.002"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(parts), str(out)], stdout=subprocess.PIPE, text=True, env=env
+    )
+    for line in process.stdout:
+        name, done = line.rsplit(" ", 1)
+        if name.startswith(step) and int(done) >= at:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(RunError, match="is not complete"):
+        mammi.open_run(out)
+    finished = {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if path.parent.name == "blocks"}
+    encoded = {path: path.stat().st_mtime_ns for path in out.rglob("*.npy") if path.parent.name == "embeddings"}
+    assert_same(call(parts, out), undisturbed)
+    for path, written in (finished | encoded).items():
+        assert path.stat().st_mtime_ns == written, f"{path.name} was done again"
+    if step == "recording films":
+        assert len(finished) == at // 256
+    if step == "encoding films":
+        assert encoded
+
+
+def test_a_second_process_is_refused(parts, tmp_path):
+    out = tmp_path / "run"
+    with locked(out), pytest.raises(BusyRunError, match="another process is working in"):
+        call(parts, out)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"template": "a {}"}, "the template changed"),
+        ({"example_threshold": 0.9}, r"method.options.example_threshold was 0.93, now 0.9"),
+        ({"layers": ["head"]}, "the layers or their pooling changed"),
+        ({"pooling": "max"}, "the layers or their pooling changed"),
+        ({"batch_size": 8}, "capture.batch_size was 16, now 8"),
+        ({"concepts": mammi.ConceptSet.from_terms([*TERMS, "more"])}, "the concept set changed"),
+    ],
+)
+def test_other_settings_are_refused_by_name(parts, undisturbed, change, what):
+    with pytest.raises(StaleRunError, match=what):
+        call(parts, undisturbed.folder, **change)
+
+
+def test_other_weights_and_films_are_refused_by_name(parts, undisturbed, tmp_path):
+    target = mammi.create_target(f"{parts / 'model.py'}:create")
+    target.model.conv.weight.data[0] += 1e-3
+    changed = mammi.create_target(target.model)
+    with pytest.raises(StaleRunError, match="the target network changed"):
+        call(parts, undisturbed.folder, target=changed)
+    with pytest.raises(StaleRunError, match="the films changed .*images.n was 600, now 599"):
+        call(parts, undisturbed.folder, images=mammi.ProbingSet.open(parts / "films").subset(range(599)))
+    films = mammi.ProbingSet.open(parts / "films")
+    with pytest.raises(StaleRunError, match=r"the films changed \(images.fingerprint"):
+        call(parts, undisturbed.folder, images=films.subset([1, 0, *range(2, 600)]))
+    vlm = tmp_path / "vlm.py"
+    vlm.write_text(VLM.replace("- 0.5, torch", "- 0.4, torch"))
+    with pytest.raises(StaleRunError, match="the vision-language model changed"):
+        call(parts, undisturbed.folder, vlm=mammi.create_vlm(f"{vlm}:create"))
+
+
+@pytest.fixture
+def damaged(parts, tmp_path):
+    draw(tmp_path / "films", 300)
+    for name in ("f0007.png", "f0270.png"):
+        (tmp_path / "films" / name).write_bytes(b"not a picture")
+    (tmp_path / "films" / "f0009.png").write_bytes((tmp_path / "films" / "f0008.png").read_bytes())
+    return tmp_path / "films"
+
+
+def test_unreadable_films_fail_with_the_whole_list_and_cost_nothing(parts, damaged, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ImageError) as caught:
+        call(parts, out, images=mammi.ProbingSet.open(damaged))
+    assert "2 of 300 films cannot be read" in str(caught.value)
+    assert "f0007" in str(caught.value)
+    assert "f0270" in str(caught.value)
+    blocks = {path: path.stat().st_mtime_ns for path in (out / "blocks").iterdir()}
+    assert len(blocks) == 2
+
+    run = call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
+    assert {path: path.stat().st_mtime_ns for path in (out / "blocks").iterdir()} == blocks
+    counts = run.manifest["counts"]
+    assert (counts["films"], counts["unreadable"], counts["same_pixels"]) == (298, 2, 1)
+    assert list(json.loads((out / "private" / "unreadable.json").read_text())) == ["f0007", "f0270"]
+    assert run.activations("head").shape == (5, 298)
+    assert 7 not in set(run.images["row"])
+    twin = run.images[run.images["same_pixels_as"].notna()].iloc[0]
+    assert (twin["row"], twin["same_pixels_as"]) == (
+        9,
+        7,
+    )  # film 9 of the folder equals film 8, the eighth that is left
+
+    # The same films without the broken ones give the same names.
+    clean = mammi.ProbingSet.open(damaged).subset([i for i in range(300) if i not in (7, 270)])
+    other = call(parts, tmp_path / "other", images=clean)
+    pd.testing.assert_frame_equal(other.annotations, run.annotations)
+
+
+def test_a_repaired_film_is_taken_up_and_the_other_blocks_stay(parts, damaged, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ImageError):
+        call(parts, out, images=mammi.ProbingSet.open(damaged))
+    first = (out / "blocks" / "000000.json").stat().st_mtime_ns
+    for name in ("f0270.png",):
+        (damaged / name).write_bytes((damaged / "f0001.png").read_bytes())
+    run = call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
+    assert (out / "blocks" / "000000.json").stat().st_mtime_ns == first
+    assert run.manifest["counts"]["unreadable"] == 1
+    np.testing.assert_array_equal(run.activations("head")[:, 269], run.activations("head")[:, 1])
+
+
+def test_a_readable_film_that_changed_is_refused(parts, damaged, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ImageError):
+        call(parts, out, images=mammi.ProbingSet.open(damaged))
+    (damaged / "f0003.png").write_bytes((damaged / "f0001.png").read_bytes())
+    with pytest.raises(StaleRunError, match="the films changed"):
+        call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
+
+
+def test_no_film_at_all_is_one_line(parts, tmp_path):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.png").write_bytes(b"no")
+    with pytest.raises(ImageError, match="none of the 1 films can be read"):
+        call(parts, tmp_path / "run", images=mammi.ProbingSet.open(tmp_path / "films"), on_error="skip")
+
+
+class Broken(torch.nn.Module):
+    """Some units are NaN or infinite on some films, as after an overflow."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Identity()
+
+    def forward(self, x):
+        m = x.mean((1, 2, 3))
+        return self.head(torch.stack([m, torch.where(m > 0.6, torch.nan, m), torch.where(m > 0.7, torch.inf, m)], 1))
+
+
+def test_a_broken_unit_does_not_cost_the_others(parts, tmp_path):
+    target = mammi.create_target(Broken(), channels=1, size=16, mean=0.0, std=1.0)
+    run = call(parts, tmp_path / "run", target=target, layers=["head"])
+    assert run.units["name"].tolist() == ["bright", "no concept", "no concept"]
+    assert run.units["reason"].tolist()[1:] == ["its activation is NaN or infinite on some film"] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"layers": ["hea"]}, InputError, "Did you mean 'head'"),
+        ({"layers": []}, InputError, "name at least one layer"),
+        ({"method": "mamm"}, InputError, "Did you mean 'mammi'"),
+        ({"exampel_threshold": 1}, InputError, "Did you mean 'example_threshold'"),
+        ({"template": "no place"}, InputError, "must hold {} once"),
+        ({"on_error": "ignore"}, InputError, "must be fail or skip"),
+        ({"batch_size": 0}, InputError, "at least 1"),
+        ({"pooling": "cls"}, InputError, "applies to none"),
+    ],
+)
+def test_wrong_arguments_write_nothing(parts, tmp_path, change, error, match):
+    with pytest.raises(error, match=match):
+        call(parts, tmp_path / "run", **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(parts, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and holds no run"):
+        call(parts, tmp_path)
+    with pytest.raises(RunError, match="is a file"):
+        call(parts, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_others_can_read_a_run_without_this_package(undisturbed):
+    folder = undisturbed.folder
+    counted = duckdb.sql(
+        f"SELECT layer, count(*) AS n FROM '{folder}/annotations.parquet' WHERE kept GROUP BY layer ORDER BY layer"
+    ).fetchall()
+    kept = undisturbed.annotations[undisturbed.annotations["kept"]]
+    assert counted == sorted(kept.groupby("layer").size().items())
+    joined = duckdb.sql(
+        f"SELECT id FROM '{folder}/examples.parquet' JOIN '{folder}/images.parquet' USING (film) "
+        "WHERE layer = 'head' AND unit = 0 ORDER BY rank"
+    ).fetchall()
+    assert [row[0] for row in joined] == list(undisturbed.unit("head", 0).film_ids)
+    raw = np.load(folder / "activations" / "head" / "by_unit.npy", mmap_mode="r")
+    assert raw.shape == (5, N_FILMS)
+    assert undisturbed.search("brights")["unit"].tolist()[0] == 0  # plurals find singulars
+
+
+def test_nothing_outside_private_names_a_film_or_a_path(parts, undisturbed):
+    for path in undisturbed.folder.rglob("*"):
+        if path.is_file() and "private" not in path.parts:
+            data = path.read_bytes()
+            assert b"f0001" not in data, path.name
+            assert str(parts).encode() not in data, path.name
+
+
+def test_a_layer_that_cannot_be_recorded_is_refused_before_any_film(parts, tmp_path):
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = torch.nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.act(x)).mean((2, 3))
+
+    target = mammi.create_target(Twice(), channels=1, size=16, mean=0.0, std=1.0)
+    with pytest.raises(CaptureError, match="called 2 times"):
+        call(parts, tmp_path / "run", target=target, layers=["act"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_says_how_far_it_is(parts, tmp_path):
+    steps: dict[str, list[int]] = {}
+    began = time.monotonic()
+    call(parts, tmp_path / "run", progress=lambda step, done, total: steps.setdefault(step, []).append(done))
+    assert time.monotonic() > began
+    assert steps["recording films"][0] == 0
+    for name, done in steps.items():
+        assert done == sorted(done), name
+    assert steps["recording films"][-1] == N_FILMS
+    assert {"encoding films", "encoding texts", "selecting for head", "matching conv"} <= set(steps)
