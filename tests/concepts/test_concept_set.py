@@ -27,6 +27,8 @@ def test_find_goes_by_term_before_synonym() -> None:
         (Concept("pleural effusion", ("effusion", "edema")), Concept("edema"), Concept("fluid", ("effusion",)))
     )
     found = {name: concepts.find(name) for name in ("Pleural_Effusion", "EFFUSION ", "edema", "hernia")}
+    assert concepts.find("Pleural_Oedemas") is None
+    assert concepts.find("oedemas") == concepts[1]
     assert found == {
         "Pleural_Effusion": concepts[0],
         "EFFUSION ": concepts[0],

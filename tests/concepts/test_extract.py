@@ -9,6 +9,7 @@ import pytest
 from mammi.concepts import ConceptSet, Report, Reports, build_concepts, read_reports
 from mammi.concepts.words import word_set
 from mammi.errors import InputError, ReportError
+from mammi.phantoms import Cohort, write_report
 
 FINDINGS = word_set(
     "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema Emphysema "
@@ -130,6 +131,8 @@ def test_bad_options() -> None:
         build_concepts(REPORTS, min_reports=0)
     with pytest.raises(InputError, match="one string"):
         build_concepts("No mass.")
+    with pytest.raises(InputError, match="must hold Report or str, got dict"):
+        build_concepts(["Mass.", {"text": "Mass."}])
     with pytest.raises(ReportError, match="no report to build"):
         build_concepts([])
     with pytest.raises(ReportError, match="in at least 50 of 6 reports"):
@@ -166,6 +169,18 @@ def test_progress_ends_at_the_total() -> None:
     build_concepts(REPORTS, min_reports=1, progress=lambda *call: seen.append(call))
     assert seen[-1][0] == "concepts: sentences"
     assert seen[-1][1] == seen[-1][2] > 0
+
+
+def test_truth_of_drawn_films() -> None:
+    plans = list(map(Cohort(120, seed=5).plan, range(120)))
+    reports = [write_report(plan) for plan in plans]
+    concepts = build_concepts([f"{report.findings}\n{report.impression}" for report in reports])
+    for name in FINDINGS:
+        concept = concepts.find(name)
+        truth = sum(plan.has(name.lower().replace("_", " ")) for plan in plans)
+        assert concept is not None, name
+        assert 0.5 * truth < concept.affirmed <= truth, name
+        assert concept.negated <= len(plans) - truth, name
 
 
 @pytest.fixture(scope="module")

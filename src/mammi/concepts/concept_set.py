@@ -6,7 +6,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Literal, TypeVar, overload
 
-from mammi.concepts.words import key
+from mammi.concepts.words import key, word_form
 from mammi.errors import InputError, ReportError, UnknownNameError
 
 __all__ = ["CATEGORIES", "Category", "Concept", "ConceptSet", "keep_first"]
@@ -90,10 +90,13 @@ class ConceptSet:
             first = rows.setdefault(key(concept.term), row)
             if first != row:
                 raise ReportError(f"Concept {concept.term!r} stands twice, in rows {first} and {row}; remove one")
+        # Names as written come before names in another number or spelling, terms before synonyms.
         names = dict(rows)
-        for row, concept in enumerate(self.concepts):
-            for synonym in concept.synonyms:
-                names.setdefault(key(synonym), row)
+        synonyms = [(synonym, row) for row, concept in enumerate(self.concepts) for synonym in concept.synonyms]
+        forms = [(word_form(concept.term), row) for row, concept in enumerate(self.concepts)]
+        forms += [(word_form(synonym), row) for synonym, row in synonyms]
+        for name, row in [*((key(synonym), row) for synonym, row in synonyms), *forms]:
+            names.setdefault(name, row)
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_names", names)
 
@@ -155,9 +158,10 @@ class ConceptSet:
     def find(self, name: str) -> Concept | None:
         """Return the concept called ``name``, by term, else by synonym (the first that has it), else None.
 
-        Case, underscores and extra blanks do not matter: ``Pleural_Thickening`` finds ``pleural thickening``.
+        Case, underscores and extra blanks do not matter, nor do plurals and British spelling: ``Pleural_Effusions``
+        finds ``pleural effusion``.
         """
-        row = self._names.get(key(name))
+        row = self._names.get(key(name), self._names.get(word_form(name)))
         return None if row is None else self.concepts[row]
 
     def index(self, term: str) -> int:

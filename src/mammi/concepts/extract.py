@@ -80,6 +80,9 @@ def build_concepts(
         raise InputError("reports must be a collection of reports, got one string; read a file with read_reports(path)")
     origin = reports if isinstance(reports, Reports) else Reports(())
     texts = [report.text if isinstance(report, Report) else report for report in reports]
+    wrong = next((type(text).__name__ for text in texts if not isinstance(text, str)), None)
+    if wrong:
+        raise InputError(f"reports must hold Report or str, got {wrong}")
     if not texts:
         raise ReportError("There is no report to build concepts from")
     table, dropped = read_synonyms(synonyms), read_drop_list(drop)

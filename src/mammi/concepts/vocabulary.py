@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mammi.concepts.concept_set import CATEGORIES, Category
 from mammi.concepts.files import read_table, read_text
-from mammi.concepts.words import key, lemma, normalise
+from mammi.concepts.words import key, lemma, normalise, word_form
 from mammi.errors import ReportError
 
 __all__ = ["DropList", "Row", "Synonyms", "Words", "phrase_key", "read_drop_list", "read_synonyms", "tagger_table"]
@@ -25,7 +25,7 @@ def phrase_key(name: str) -> Words:
     >>> phrase_key("Elevation of the hemidiaphragms")
     ('elevation', 'of', 'hemidiaphragm')
     """
-    words = [lemma(word) for word in normalise(name.replace("_", " ")).split()]
+    words = word_form(name).split()
     kept = [word for word in words if word not in ("the", "a", "an")] or words
     return tuple("be" if word in ("is", "are") else word for word in kept)
 

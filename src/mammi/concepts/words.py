@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["key", "lemma", "normalise", "word_set"]
+__all__ = ["key", "lemma", "normalise", "word_form", "word_set"]
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -142,3 +142,12 @@ def lemma(noun: str) -> str:
     if noun.endswith(("sses", "ches", "shes", "xes", "zzes", "uses")) and noun not in ("causes", "aches", "uses"):
         return noun[:-2]
     return noun[:-2] if noun.endswith("'s") else noun[:-1]
+
+
+def word_form(name: str) -> str:
+    """Return ``key(name)`` with one spelling and one number of each word.
+
+    >>> word_form("Pleural_Oedemas")
+    'pleural edema'
+    """
+    return " ".join(lemma(word) for word in normalise(key(name)).split())
