@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "phantoms": {"functional", "data"},
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},
-    "results": {"functional", "methods"},
+    "results": {"functional", "data", "methods"},
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
         *("methods", "metrics", "store", "engine", "results"),

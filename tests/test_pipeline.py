@@ -415,12 +415,17 @@ def test_others_can_read_a_run_without_this_package(undisturbed):
     assert undisturbed.search("brights")["unit"].tolist()[0] == 0  # plurals find singulars
 
 
-def test_nothing_outside_private_names_a_film_or_a_path(parts, undisturbed):
-    for path in undisturbed.folder.rglob("*"):
+def test_nothing_outside_private_names_a_film_or_a_path(parts, undisturbed, tmp_path):
+    (tmp_path / "model.py").write_text(MODEL.replace("self.preprocessing", "self.unused"))
+    target = mammi.create_target(f"{tmp_path / 'model.py'}:create", size=16)
+    noted = call(parts, tmp_path / "run", target=target, images=mammi.ProbingSet.open(parts / "films").subset(range(9)))
+    assert noted.manifest["target"]["notes"]  # a note names the file it is about, and not where that lies
+    for path in (*undisturbed.folder.rglob("*"), *noted.folder.rglob("*")):
         if path.is_file() and "private" not in path.parts:
             data = path.read_bytes()
             assert b"f0001" not in data, path.name
             assert str(parts).encode() not in data, path.name
+            assert str(tmp_path).encode() not in data, path.name
 
 
 def test_a_layer_that_cannot_be_recorded_is_refused_before_any_film(parts, tmp_path):

@@ -1,7 +1,7 @@
 """Says in words what the units of a medical imaging network respond to, without pixel masks.
 
     >>> import mammi
-    >>> sorted(mammi.list_methods())
+    >>> [name for name, _ in mammi.list_methods()]
     ['mammi']
 
 A research and audit tool, not a diagnostic device.

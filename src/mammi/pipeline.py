@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mammi.capture import LayerPlan, plan_layers
 from mammi.concepts import ConceptSet
-from mammi.data import ProbingSet, identical_pixels
+from mammi.data import ProbingSet
 from mammi.engine import embed_films, embed_texts, record_blocks
 from mammi.errors import ImageError, InputError, RunError
 from mammi.functional.fingerprint import fingerprint_value
@@ -21,7 +21,7 @@ from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
 from mammi.methods import Match, Method, create_method
 from mammi.methods.base import method_options
-from mammi.results import layer_tables, search_words
+from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, write_json
 from mammi.store.identity import refuse_changes
 from mammi.store.images import new_salt, salted_ids
@@ -195,7 +195,7 @@ def _begin(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
         "target": {
             "name": Path(job.target.name).name,
             "preprocessing": job.target.preprocessing.to_dict(),
-            "notes": list(job.target.notes),
+            "notes": [note.replace(job.target.name, Path(job.target.name).name) for note in job.target.notes],
         },
         "vlm": {
             "name": Path(job.vlm.name).name,
@@ -379,31 +379,18 @@ def _write_films(job: _Job, kept: NDArray[np.int64]) -> pd.DataFrame:
     """Write the tables of films, of their labels, and of those left out; return the first."""
     folder, images = job.store.folder, job.images
     salt = str(read_json(folder / "private" / "salt.json"))
-    records = job.store.done()
-    warnings = {int(row): text for record in records.values() for row, text in record["warnings"].items()}
-    pixels = [value for block in sorted(records) for value in records[block]["pixels"]]
-    first_of: dict[int, int] = {}
-    place = {int(row): film for film, row in enumerate(kept)}
-    for group in identical_pixels([pixels[row] for row in kept]):
-        first_of |= dict.fromkeys(group[1:], group[0])
-    ids = salted_ids(images.ids, salt, "film")
-    patients = salted_ids([str(patient) for patient in images.patients], salt, "patient")
-    films = pd.DataFrame(
-        {
-            "film": np.arange(len(kept)),
-            "id": [ids[row] for row in kept],
-            "patient": [patients[row] for row in kept],
-            "warnings": ["; ".join(warnings.get(int(row), [])) for row in kept],
-            "same_pixels_as": pd.array([first_of.get(film) for film in range(len(kept))], dtype="Int64"),
-            "row": kept,
-        }
+    films = film_table(
+        kept,
+        job.store.done(),
+        salted_ids(images.ids, salt, "film"),
+        salted_ids([str(patient) for patient in images.patients], salt, "patient"),
     )
     write_parquet(folder / "images.parquet", films)
     if images.label_names:
         labels = pd.DataFrame(np.asarray(images.labels)[kept], columns=list(images.label_names))
         write_parquet(folder / "labels.parquet", labels)
-    unreadable = {row: reason for row, reason in _unreadable(job.store).items() if row not in place}
+    unreadable = _unreadable(job.store)
     if unreadable:
-        # The reason may hold a file's name: it is kept with the other names.
+        # A reason may hold a file's name: it is kept with the other names.
         write_json(folder / "private" / "unreadable.json", {images.ids[row]: why for row, why in unreadable.items()})
     return films

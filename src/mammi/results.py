@@ -1,16 +1,18 @@
 """From what a method found to the tables of a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mammi.data import identical_pixels
 from mammi.functional.selection import Selection
 from mammi.methods import Match
 
-__all__ = ["RANKING", "LayerTables", "layer_tables", "search_words"]
+__all__ = ["RANKING", "LayerTables", "film_table", "layer_tables", "search_words"]
 
 #: Concepts listed per unit at least, whether kept or not: a reader wants to see what came next.
 RANKING = 10
@@ -122,6 +124,34 @@ def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if len(groups) else np.empty(0, dtype=np.int64)
     lengths = np.diff(np.r_[starts, len(groups)])
     return np.arange(len(groups)) - np.repeat(starts, lengths) + 1
+
+
+def film_table(
+    kept: NDArray[np.int64], records: Mapping[int, dict[str, Any]], ids: Sequence[str], patients: Sequence[str]
+) -> pd.DataFrame:
+    """Tabulate the films that were read: one row each, in order.
+
+    Args:
+        kept: their rows in the probing set, rising.
+        records: what was noted of each block while recording, by block.
+        ids: salted ids of all films of the probing set.
+        patients: salted ids of their patients.
+    """
+    warnings = {int(row): text for record in records.values() for row, text in record["warnings"].items()}
+    pixels = [value for block in sorted(records) for value in records[block]["pixels"]]
+    first_of: dict[int, int] = {}
+    for group in identical_pixels([pixels[row] for row in kept]):
+        first_of |= dict.fromkeys(group[1:], group[0])
+    return pd.DataFrame(
+        {
+            "film": np.arange(len(kept)),
+            "id": [ids[row] for row in kept],
+            "patient": [patients[row] for row in kept],
+            "warnings": ["; ".join(warnings.get(int(row), [])) for row in kept],
+            "same_pixels_as": pd.array([first_of.get(film) for film in range(len(kept))], dtype="Int64"),
+            "row": kept,
+        }
+    )
 
 
 def search_words(annotations: pd.DataFrame) -> pd.DataFrame:

@@ -136,6 +136,7 @@ def annotate(
     for note in words.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     films = ProbingSet.open(images, labels, frame=frame)
+    err.print(str(films), markup=False, soft_wrap=True)
     network = _target(target, weights, device, channels, size, mean, std, resize)
     annotator = create_vlm(vlm, device=device)
     with progress_bars() as progress:

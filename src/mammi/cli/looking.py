@@ -101,7 +101,7 @@ def methods() -> None:
     from mammi.methods import list_methods
     from mammi.methods.base import method_options
 
-    for name, summary in list_methods().items():
+    for name, summary in list_methods():
         out.print(f"{name}: {summary}", markup=False, soft_wrap=True)
         for option, default in method_options(name).items():
             out.print(f"  --option {option}={default}", markup=False)

@@ -71,6 +71,6 @@ def create_method(name: str, **options: Any) -> Method:  # noqa: ANN401 - each m
     return entry.make(**options)
 
 
-def list_methods() -> dict[str, str]:
-    """Return every method's name and what it does, in a sentence."""
-    return {entry.name: entry.summary for entry in METHODS}
+def list_methods() -> list[tuple[str, str]]:
+    """Return every method as (name, one sentence)."""
+    return [(entry.name, entry.summary) for entry in METHODS]
