@@ -50,6 +50,8 @@ STATUS = [
     # doubt
     ("Cannot exclude pneumonia.", "?pneumonia"),
     ("Pneumonia cannot be excluded.", "?pneumonia"),
+    ("Pneumonia cannot be ruled out.", "?pneumonia"),
+    ("Pneumonia is ruled out.", "-pneumonia"),
     ("Left opacity may represent atelectasis or pneumonia.", "+left opacity ?atelectasis ?pneumonia"),
     ("Opacity suspicious for pneumonia.", "+opacity ?pneumonia"),
     ("? pneumonia", "?pneumonia"),
