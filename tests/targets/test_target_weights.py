@@ -149,6 +149,11 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(small):
     torch.testing.assert_close(small.fc.bias, before)
 
 
+def test_a_shape_alone_that_differs_is_named(small):
+    with pytest.raises(TargetError, match=r"names agree\)\. 1 of another shape: fc\.bias \(3,\) instead of \(2,\)"):
+        load_weights(small, small.state_dict() | {"fc.bias": torch.zeros(3)}, "w")
+
+
 def test_a_renamed_layer_is_guessed(small):
     state = dict(small.state_dict())
     state["conv1.weight"] = state.pop("conv.weight")

@@ -131,8 +131,7 @@ class Annotator:
                 f"encode_{what}() of {self.name} gave rows of {rows.shape[1]}, expected {self.d_embed}: "
                 "images and texts must share one space"
             )
-        # Cloned outside inference_mode, so that what comes out is an ordinary tensor.
-        rows = rows.detach().to("cpu", torch.float32).clone()
+        rows = rows.detach().to("cpu", torch.float32)
         lengths = torch.linalg.vector_norm(rows, dim=1)
         bad = (~torch.isfinite(lengths) | (lengths == 0)).nonzero().flatten().tolist()
         if bad:
@@ -140,7 +139,7 @@ class Annotator:
             raise VlmError(
                 f"{self.name} has no direction for {name_row(bad[0])}: its embedding is {kind} ({len(bad)} of {count})"
             )
-        unit: Tensor = rows / lengths[:, None]
+        unit: Tensor = rows / lengths[:, None]  # outside inference_mode: an ordinary tensor
         return unit
 
     def _note_too_long(self, texts: Sequence[str]) -> None:
