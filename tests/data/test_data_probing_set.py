@@ -235,6 +235,7 @@ def test_subset_takes_everything_along(films):
     assert part.fingerprints() == [whole[3], whole[1]]
     assert films.subset(np.array([True, False, True, True])).ids == ["a", "c", "d"]
     assert films.subset([0, 3]).patients_known
+    np.testing.assert_array_equal(films.subset([2, 1, 0]).labels, [[np.nan], [0], [1]])
 
 
 @pytest.mark.parametrize(

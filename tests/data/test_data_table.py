@@ -27,6 +27,11 @@ def test_joined_labels_are_sorted_normalised_and_no_finding_is_none_of_them(tabl
     assert got.metadata.shape == (4, 0)
 
 
+def test_joined_labels_do_not_depend_on_the_order_of_rows_or_of_hashing(table):
+    names = ["mass", "nodule", "edema", "hernia", "fibrosis", "effusion", "emphysema", "pneumonia"]
+    assert table("id,labels\na," + "|".join(names) + "\n").label_names == tuple(sorted(names))
+
+
 def test_label_columns_are_found_by_their_values(table):
     got = table(
         "id,path,patient,view,age,sex,fold,boxes,Effusion,Lung_Opacity,No Finding\n"
