@@ -65,6 +65,8 @@ PHRASES = [
     ("Elevation of the right hemidiaphragm.", "right hemidiaphragm elevation"),
     ("Left and right pleural effusions.", "right pleural effusion|left pleural effusion"),
     ("Calcified granuloma seen.", "calcified granuloma"),
+    ("A small loculated effusion.", "small loculated effusion"),
+    ("Effusion loculated nodule.", "effusion|nodule"),
     ("The opacity has improved since.", "opacity"),
     ("Midline sternotomy XXXX XXXX mass", "midline sternotomy|mass"),
     ("Nodule ___ hernia [**2101-1-1**] mass", "nodule|hernia|mass"),

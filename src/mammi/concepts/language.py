@@ -142,7 +142,7 @@ def _inside(tokens: Sequence[str], tags: Sequence[str], start: int, index: int) 
         return False
     if tag == "VBN":
         # "a calcified node", but neither "effusion seen" nor "has improved"; a participle after a noun is a verb.
-        return index == start and not (start and tags[start - 1].startswith("NN"))
+        return not (index and tags[index - 1].startswith("NN"))
     if tag.startswith("JJ"):
         # An adjective after a noun starts something new: "lungs otherwise clear", "effusion larger ...".
         return index == start or not tags[index - 1].startswith("NN")
