@@ -1,4 +1,4 @@
-import pickle  # noqa: TID251 - to write the file that must not be opened
+import pickle
 import zipfile
 from pathlib import Path
 

@@ -62,6 +62,12 @@ def test_the_fingerprint_is_of_content(tmp_path):
     )
 
 
+def test_the_fingerprint_sees_the_code_between_the_weights(tmp_path):
+    first = create_vlm(write(tmp_path, TOY) + ":create").fingerprint
+    longer = TOY.replace("float(len(t))", "float(len(t) + 1)")
+    assert create_vlm(write(tmp_path, longer) + ":create").fingerprint != first
+
+
 def test_an_object_that_holds_its_networks_is_seen_through(tmp_path):
     body = TOY + (
         "\nclass Held:\n    def __init__(self):\n        self.net = Toy()\n        self.net.train()\n"
