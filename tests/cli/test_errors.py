@@ -101,6 +101,8 @@ CASES = {
     "unreadable films": (annotate(images="torn_films", out="run"), ["1 of 1 films cannot be read", "--on-error skip"]),
     "show nothing": (["show", "empty"], ["empty holds no run", "mammi annotate"]),
     "report nothing": (["report", "empty", "-o", "page.html"], ["empty holds no run"]),
+    "films to an unwritable place": (["phantoms", "write", "file/x", "--films", "1"], ["cannot read or write file/x"]),
+    "demo in an unwritable place": (["demo", "file/x", "--films", "1"], ["cannot read or write file/x"]),
     "no reports": (["concepts", "build", "gone.jsonl", "-o", "out.csv"], ["gone.jsonl"]),
     "wrong device": (["layers", "--target", "model.py:Net", "--device", "gpu"], ["gpu", "cpu"]),
 }
@@ -138,3 +140,13 @@ def test_wrong_usage_exits_with_2(arguments):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "Error: " in result.stderr
+
+
+def test_an_interrupt_is_one_line(parts, monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mammi.pipeline.annotate", interrupted)
+    result = CliRunner().invoke(app, annotate())
+    assert result.exit_code == 130
+    assert "mammi: interrupted; what is recorded stays" in result.stderr

@@ -17,6 +17,8 @@ def test_same_seed_same_bytes_and_another_seed_another_film():
     assert first.masks.keys() == again.masks.keys()
     assert all((first.masks[name] == again.masks[name]).all() for name in first.masks)
     assert first.pixels.tobytes() != other.pixels.tobytes()
+    assert first.plan.view != other.plan.view
+    assert first.plan.patient != other.plan.patient
 
 
 def test_a_film_alone_equals_the_film_in_a_cohort_of_any_length():

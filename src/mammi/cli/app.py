@@ -1,7 +1,6 @@
 """The application itself: what every command shares."""
 
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -38,15 +37,11 @@ app.add_typer(phantoms_app, name="phantoms")
 
 def main() -> None:
     """Run the command line; exit code 2 for a user's error, 130 after an interrupt."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        err.print("mammi: interrupted; what is recorded stays, the same command goes on from there")
-        sys.exit(130)
+    app()
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the package's own errors into one line and exit code 2; any other error is a fault and keeps its trace."""
+    """Turn what a user can mend into one line and exit code 2; any other error is a fault and keeps its trace."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -55,6 +50,15 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except MammiError as error:
             err.print(f"mammi: error: {error}", markup=False, soft_wrap=True)
             raise typer.Exit(2) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            err.print(f"mammi: error: cannot read or write{where}: {error.strerror}", markup=False, soft_wrap=True)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            err.print("mammi: interrupted; what is recorded stays, the same command goes on from there")
+            raise typer.Exit(130) from error
 
     return run
 
