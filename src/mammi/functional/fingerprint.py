@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,4 +44,6 @@ def fingerprint_module(module: nn.Module) -> str:
     Two checkpoints of one architecture never share it; a change of device does not change it.
     """
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    return fingerprint_bytes((repr(module) + fingerprint_tensors(state)).encode())
+    # Some modules print functions with their address in memory, which is another in every process.
+    structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(module))
+    return fingerprint_bytes((structure + fingerprint_tensors(state)).encode())
