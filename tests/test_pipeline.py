@@ -370,6 +370,20 @@ def test_a_broken_unit_does_not_cost_the_others(parts, tmp_path):
     assert run.units["reason"].tolist()[1:] == ["its activation is NaN or infinite on some film"] * 2
 
 
+@pytest.mark.parametrize("n_films", [1, 2])
+def test_a_single_film_and_a_network_that_never_varies(parts, tmp_path, n_films):
+    films = mammi.ProbingSet.open(parts / "films").subset(range(n_films))
+    dead = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3))
+    dead[1].weight.data.zero_()
+    target = mammi.create_target(dead, channels=1, size=16, mean=0.0, std=1.0)
+    run = call(parts, tmp_path / "run", target=target, images=films, layers=["1"])
+    assert run.units["reason"].tolist() == ["it never varies over these films"] * 3
+    assert run.manifest["counts"]["encoded"] == 0
+    assert run.to_frame()["concepts"].tolist() == [""] * 3
+    assert "no concept" in str(run.unit("1", 0))
+    assert mammi.write_report(run, tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [

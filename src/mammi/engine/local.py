@@ -113,7 +113,7 @@ def _chunked(
         rows.append(read_array(path))
         done += len(chunk)
         progress(f"encoding {kind}", done, len(keys))
-    return np.concatenate(rows)
+    return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
 
 def embed_films(

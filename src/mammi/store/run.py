@@ -129,7 +129,9 @@ class Run:
         groups = kept.assign(scores=kept["score"].map("{:.3f}".format)).groupby(["layer", "unit"], sort=False)
         joined = groups.agg(concepts=("concept", "; ".join), scores=("scores", "; ".join)).reset_index()
         frame = units.merge(joined, on=["layer", "unit"], how="left")
-        return frame.fillna({"concepts": "", "scores": ""}).reset_index(drop=True)
+        for column in ("concepts", "scores"):  # of no type at all where no unit has a concept
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), "")
+        return frame
 
     def activations(self, layer: str) -> NDArray[np.float32]:
         """Return a layer's activations, memory-mapped: float32, shape ``(n_units, n_films)``."""
