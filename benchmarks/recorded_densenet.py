@@ -3,7 +3,7 @@
 Activations are the logits of 14 recorded output probabilities for 578 NIH films, the concepts every single word seen in
 at least 5 of 3,955 real reports plus the 14 true names, the annotator a small chest-film vision-language model.
 Prints, for MAMMI as published, the share of outputs whose own finding ranks first and within the first ten, and its
-median rank, counted as the number of concepts that score higher (0 is the best).
+median number of concepts that score higher (0 is the best).
 
     python benchmarks/recorded_densenet.py [DATA]      # DATA: the folder with nih/, densenet121_nih_outputs/, ...
 """
@@ -68,8 +68,8 @@ def main() -> None:
     sizes = [len(chosen) for chosen in found.examples]
     print(f"{len(logits)} films, {logits.shape[1]} outputs, {len(words)} concepts")
     print(f"examples per output: {min(sizes)} to {max(sizes)}, median {np.median(sizes):g}")
-    print("method               hit@1  hit@10  median rank")
-    print(f"MAMMI as published   {(ranks == 0).mean():5.2f}  {(ranks < 10).mean():6.2f}  {np.median(ranks):11g}")
+    print("method               hit@1  hit@10  median ahead")
+    print(f"MAMMI as published   {(ranks == 0).mean():5.2f}  {(ranks < 10).mean():6.2f}  {np.median(ranks):12g}")
 
 
 if __name__ == "__main__":
