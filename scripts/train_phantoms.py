@@ -26,10 +26,13 @@ from mammi.phantoms.cohort import Cohort
 from mammi.phantoms.lessons import Truth, sample_lessons
 from mammi.phantoms.target import GREY_MEAN, GREY_STD, INPUT_SIZE, PhantomTarget
 from mammi.phantoms.vlm import BASE_TEMPLATE, TEMPLATE, PhantomVlm
-from mammi.phantoms.weights import pack_weights
+from mammi.phantoms.weights import load_packed, pack_weights
 
+BATCH = 64
 SEEDS = {"target": 100, "vlm": 200, "unseen": 300}
 EPOCHS = {"target": 8, "vlm": 11}
+#: Passes of a second, gentler phase in which no answer may be surer than it has reason to be.
+SETTLING = {"target": 3, "vlm": 6}
 
 
 def draw_films(seed: int, count: int, cache: Path | None) -> NDArray[np.uint8]:
@@ -86,57 +89,78 @@ def optimiser(
     return chosen, torch.optim.lr_scheduler.OneCycleLR(chosen, max_lr=rate, total_steps=steps, pct_start=0.15)
 
 
-def train_target(args: argparse.Namespace, device: str) -> PhantomTarget:
-    """Train the network under study with one binary cross-entropy per label."""
+def batches(rng: np.random.Generator, count: int, size: int) -> list[NDArray[np.int64]]:
+    """Return the rows of one pass in random order, in batches of ``size``; the last few rows are left out."""
+    return np.array_split(rng.permutation(count)[: count // size * size], count // size)
+
+
+def train_target(args: argparse.Namespace, device: str, settling: bool) -> PhantomTarget:
+    """Train the network under study with one binary cross-entropy per label.
+
+    While settling the labels are smoothed more and logits beyond 3 cost extra, which draws all clear cases together:
+    then an output has many films near its maximum rather than one or two.
+    """
     seed = SEEDS["target"]
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, settling])
     films = draw_films(seed, args.films, args.cache)
     cohort = Cohort(args.films, seed=seed)
     truth = Truth([cohort.plan(i) for i in range(args.films)]).present.astype(np.float32)
-    net = PhantomTarget().to(device, memory_format=torch.channels_last).train()
-    batch, epochs = 64, args.epochs or EPOCHS["target"]
-    optimizer, schedule = optimiser(net, epochs * (args.films // batch), 4e-3)
+    net = PhantomTarget()
+    if settling:
+        load_packed(net, args.out / "target.safetensors")
+    net = net.to(device, memory_format=torch.channels_last).train()
+    epochs = (SETTLING if settling else EPOCHS)["target"]
+    smooth, rate = (0.06, 1.2e-3) if settling else (0.01, 4e-3)
+    optimizer, schedule = optimiser(net, epochs * (args.films // BATCH), rate)
     began = time.time()
     for epoch in range(epochs):
         losses = []
-        for rows in np.array_split(rng.permutation(args.films)[: args.films // batch * batch], args.films // batch):
+        for rows in batches(rng, args.films, BATCH):
             with torch.autocast(device, torch.bfloat16):
                 logits = net(as_input(films[rows], device, rng)).float()
             wanted = torch.from_numpy(truth[rows]).to(device)
-            loss = functional.binary_cross_entropy_with_logits(logits, wanted * 0.98 + 0.01)
+            loss = functional.binary_cross_entropy_with_logits(logits, wanted * (1 - 2 * smooth) + smooth)
+            if settling:
+                loss = loss + 0.3 * functional.relu(logits.abs() - 3).square().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
         print(f"target {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, {time.time() - began:.0f} s", flush=True)
-        (args.out / "target.safetensors").write_bytes(pack_weights(net))
     return net.eval()
 
 
-def train_vlm(args: argparse.Namespace, device: str) -> PhantomVlm:
+def train_vlm(args: argparse.Namespace, device: str, settling: bool) -> PhantomVlm:
     """Train both towers: every text of a step is compared with every film (many positives: a sigmoid per pair).
 
-    The loss is that of SigLIP (Zhai et al., ICCV 2023) with each text's true and false films balanced. The scaled cosine
-    then estimates log p(text | film) / p(text), which is 0 for a text that is true of every film: such a text cannot beat
-    the name of what a film shows.
+    The loss is that of SigLIP (Zhai et al., ICCV 2023) with each text's true and false films balanced. While settling
+    the targets are such that the scaled cosine of a true text is log 1 / p(text), its pointwise mutual information with
+    the film: 0 for a text that is true of every film, more for a rarer one. So the name of what a film shows beats words
+    that fit every film. A linear head on the pictures' embeddings then learns the labels too and is thrown away: it finds
+    what few texts of a step speak of.
     """
     seed = SEEDS["vlm"]
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, settling])
     films = draw_films(seed, args.films, args.cache)
     cohort = Cohort(args.films, seed=seed)
     truth = Truth([cohort.plan(i) for i in range(args.films)])
-    net = PhantomVlm().to(device).train()
+    net = PhantomVlm()
+    if settling:
+        load_packed(net, args.out / "vlm.safetensors")
+    net = net.to(device).train()
     net.image_tower.to(memory_format=torch.channels_last)
-    batch, epochs = 64, args.epochs or EPOCHS["vlm"]
-    optimizer, schedule = optimiser(net, epochs * (args.films // batch), 3e-3)
+    epochs = (SETTLING if settling else EPOCHS)["vlm"]
+    head = nn.Linear(net.embedding_dim, len(OUTPUTS)).to(device)
+    both = nn.ModuleList([net, head]) if settling else net
+    optimizer, schedule = optimiser(both, epochs * (args.films // BATCH), 2e-3 if settling else 3e-3)
     began = time.time()
     for epoch in range(epochs):
         losses = []
-        for rows in np.array_split(rng.permutation(args.films)[: args.films // batch * batch], args.films // batch):
-            lessons = sample_lessons(rng, truth, rows, args.texts)
+        for rows in batches(rng, args.films, BATCH):
+            lessons = sample_lessons(rng, truth, rows, args.texts, settling)
             with torch.autocast(device, torch.bfloat16):
                 seen = net.encode_images(as_input(films[rows], device, rng)).float()
             said = net.encode_texts(lessons.texts)
@@ -146,6 +170,9 @@ def train_vlm(args: argparse.Namespace, device: str) -> PhantomVlm:
                 torch.from_numpy(lessons.targets).to(device),
                 weight=torch.from_numpy(lessons.weights).to(device),
             )
+            if settling:
+                labels = torch.from_numpy(truth.present[rows].astype(np.float32)).to(device)
+                loss = loss + functional.binary_cross_entropy_with_logits(head(seen), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -157,19 +184,18 @@ def train_vlm(args: argparse.Namespace, device: str) -> PhantomVlm:
             f"vlm {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, scale {scale:.1f}, {time.time() - began:.0f} s",
             flush=True,
         )
-        (args.out / "vlm.safetensors").write_bytes(pack_weights(net))
     return net.eval()
 
 
 @torch.no_grad()
 def evaluate(args: argparse.Namespace) -> None:
     """Print AUC per label of the kept weights on films of a cohort neither model has seen."""
-    from mammi.phantoms import target, vlm
-
     films = draw_films(SEEDS["unseen"], args.unseen, args.cache)
     cohort = Cohort(args.unseen, seed=SEEDS["unseen"])
     truth = Truth([cohort.plan(i) for i in range(args.unseen)]).present
-    net, model = target.create(), vlm.create()
+    net, model = PhantomTarget(), PhantomVlm()
+    load_packed(net.eval(), args.out / "target.safetensors")
+    load_packed(model.eval(), args.out / "vlm.safetensors")
     parts = np.array_split(films, max(1, len(films) // 64))
     logits = torch.cat([net(as_input(part, "cpu")) for part in parts]).numpy()
     seen = functional.normalize(torch.cat([model.encode_images(as_input(part, "cpu")) for part in parts]), dim=1)
@@ -194,7 +220,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", choices=["target", "vlm"], help="what to train; nothing: only evaluate")
     parser.add_argument("--films", type=int, default=14000, help="films each model is trained on")
     parser.add_argument("--unseen", type=int, default=1200, help="films for the table")
-    parser.add_argument("--epochs", type=int, default=None, help="passes over the films (target 8, vlm 11)")
+    parser.add_argument("--settle-only", action="store_true", help="only the second phase, from the weights in --out")
     parser.add_argument("--texts", type=int, default=128, help="texts per step of the vision-language model")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--cache", type=Path, default=None, help="folder that keeps the drawn films")
@@ -204,9 +230,11 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.models:
-        net = train_target(args, device) if name == "target" else train_vlm(args, device)
-        (args.out / f"{name}.safetensors").write_bytes(pack_weights(net))
-    evaluate(args)
+        train = train_target if name == "target" else train_vlm
+        for settling in (True,) if args.settle_only else (False, True):
+            (args.out / f"{name}.safetensors").write_bytes(pack_weights(train(args, device, settling)))
+    if all((args.out / f"{name}.safetensors").exists() for name in EPOCHS):
+        evaluate(args)
 
 
 if __name__ == "__main__":

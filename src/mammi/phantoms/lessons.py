@@ -173,7 +173,9 @@ def _empty(rng: np.random.Generator) -> str:
             return _wrap(rng, phrase)
 
 
-def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int) -> Lessons:
+def sample_lessons(
+    rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int, settled: bool = False
+) -> Lessons:
     """Draw texts and their targets on the chosen films.
 
     Args:
@@ -181,6 +183,8 @@ def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int
         truth: what holds on all films.
         films: rows of ``truth`` that make the batch, shape ``(n_films,)``.
         count: how many texts.
+        settled: let a true text be only as sure as it is rare: its target's log-odds are ``-log`` of the share of films
+            it is true of. Otherwise every true text is sure.
     """
     texts: list[str] = []
     targets = np.full((len(films), count), 0.5, np.float32)
@@ -219,6 +223,8 @@ def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int
             texts.append(_empty(rng))
             continue
         rate = float(np.clip(holds.mean(), _RAREST, 1 - _RAREST))
+        if settled and surely > 0.9:
+            surely = 1 / (1 + rate)
         here = holds[films]
         targets[:, column] = np.where(here, surely, surely_not)
         weights[:, column] = np.where(here, 0.5 / rate, 0.5 / (1 - rate))
