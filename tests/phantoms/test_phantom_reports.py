@@ -92,6 +92,12 @@ def test_every_wording_of_a_claim_names_its_label_and_no_other(label):
         assert DENYING.search(sentence) or sentence in SAID_ABSENT
 
 
+def test_fixed_sentences_name_no_other_label():
+    for label, told in [*TOLD.items(), *DENIALS.items()]:
+        for sentence in told:
+            assert {other for other in OUTPUTS if is_named(other, sentence)} <= {label}, sentence
+
+
 def test_articles_and_verbs_fit():
     rng = np.random.default_rng(1)
     text = " ".join(affirm(Claim(label), rng) for label in OUTPUTS for _ in range(80))

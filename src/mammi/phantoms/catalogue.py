@@ -77,6 +77,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: Parts of the synonyms that a list of single nouns is left with, and that stand for one label only.
+_PARTS: dict[str, tuple[str, ...]] = {"nodule": ("coin",)}
+
+
 def _singular(word: str) -> str:
     """Return a word without its plural ending, good enough for the words above."""
     if word == "pneumothoraces":
@@ -103,4 +107,4 @@ def is_named(label: str, phrase: str) -> bool:
         (True, False)
     """
     inside = f" {' '.join(_words(phrase))} "
-    return any(f" {' '.join(_words(name))} " in inside for name in SYNONYMS[label])
+    return any(f" {' '.join(_words(name))} " in inside for name in SYNONYMS[label] + _PARTS.get(label, ()))
