@@ -27,6 +27,7 @@ def demo(
     """Draw chest films with known findings, name the units of a small network that reads them, and write a report."""
     from mammi.concepts import build_concepts, read_reports
     from mammi.data import ProbingSet
+    from mammi.functional.fingerprint import fingerprint_value
     from mammi.metrics import NamingAccuracy
     from mammi.phantoms import is_named, write_cohort
     from mammi.pipeline import annotate
@@ -43,13 +44,16 @@ def demo(
             write_cohort(drawn, films, seed=seed, progress=progress)
         concepts = build_concepts(read_reports(drawn / "reports.jsonl"), progress=progress)
         concepts.write_csv(folder / "concepts.csv")
+        target, vlm = create_target("phantom"), create_vlm("phantom")
+        # Named by content: after an update of the package the demo starts a run of its own.
+        content = fingerprint_value([target.fingerprint, vlm.fingerprint, concepts.fingerprint])[:8]
         run = annotate(
-            create_target("phantom"),
+            target,
             ProbingSet.open(drawn / "images", drawn / "labels.csv"),
             concepts,
-            create_vlm("phantom"),
+            vlm,
             layers=["head", "layer3", "layer2"],
-            out=folder / f"run-{films}-{seed}",
+            out=folder / f"run-{films}-{seed}-{content}",
             progress=progress,
         )
         # Drawn films show nobody: here, and only here, pictures are on without being asked for.
