@@ -125,8 +125,9 @@ class Lessons:
 
     Attributes:
         texts: ``m`` strings.
-        targets: probability that the text and a film belong together, given that half of the films of its lesson do;
-            float32, shape ``(n_films, m)``. An empty text has 0.5 everywhere.
+        targets: what the sigmoid of their scaled cosine should be, float32, shape ``(n_films, m)``: for a true text its
+            log-odds are ``-log`` of the share of films it is true of, which is the pointwise mutual information of the
+            two; for a false one they are far below 0; a text that says nothing has 0.5 everywhere.
         weights: weight of each pair, so that a rare truth counts as much as a common one, same shape.
     """
 
@@ -139,7 +140,7 @@ def _claim(rng: np.random.Generator) -> Claim:
     """Draw a claim: most say only what, some say which side, where and how much."""
     label = choose(rng, OUTPUTS)
     side, zone, grade = "", "", ""
-    if label in SIDED and rng.random() < 0.35:
+    if label in SIDED and rng.random() < 0.45:
         side = choose(rng, ("left", "left", "right", "right", "both"))
     if label in _ZONED and rng.random() < 0.2:
         zone = choose(rng, _ZONES)
@@ -173,9 +174,7 @@ def _empty(rng: np.random.Generator) -> str:
             return _wrap(rng, phrase)
 
 
-def sample_lessons(
-    rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int, settled: bool = False
-) -> Lessons:
+def sample_lessons(rng: np.random.Generator, truth: Truth, films: NDArray[np.int64], count: int) -> Lessons:
     """Draw texts and their targets on the chosen films.
 
     Args:
@@ -183,19 +182,21 @@ def sample_lessons(
         truth: what holds on all films.
         films: rows of ``truth`` that make the batch, shape ``(n_films,)``.
         count: how many texts.
-        settled: let a true text be only as sure as it is rare: its target's log-odds are ``-log`` of the share of films
-            it is true of. Otherwise every true text is sure.
     """
     texts: list[str] = []
     targets = np.full((len(films), count), 0.5, np.float32)
     weights = np.ones((len(films), count), np.float32)
+    none = np.zeros(len(truth.present), np.bool_)
     for column in range(count):
         kind = rng.random()
-        # How sure a pair is to be true or false.
-        surely_not, surely = _SMOOTH, 1 - _SMOOTH
+        # How sure a pair is to be true or false; nothing: as sure as the text is rare.
+        surely_not, surely = _SMOOTH, 0.0
+        almost = none
         if kind < 0.60:
             claim = _claim(rng)
             holds = truth.of(claim)
+            # The finding is there, but on the other side or elsewhere: what a text tower overlooks most easily.
+            almost = truth.of(Claim(claim.label)) & ~holds
             plain = not (claim.side or claim.zone)
             if kind < 0.10:
                 texts.append(affirm(claim, rng))
@@ -223,9 +224,7 @@ def sample_lessons(
             texts.append(_empty(rng))
             continue
         rate = float(np.clip(holds.mean(), _RAREST, 1 - _RAREST))
-        if settled and surely > 0.9:
-            surely = 1 / (1 + rate)
         here = holds[films]
-        targets[:, column] = np.where(here, surely, surely_not)
-        weights[:, column] = np.where(here, 0.5 / rate, 0.5 / (1 - rate))
+        targets[:, column] = np.where(here, surely or 1 / (1 + rate), surely_not)
+        weights[:, column] = np.where(here, 0.5 / rate, np.where(almost[films], 4, 1) * 0.5 / (1 - rate))
     return Lessons(texts, targets, weights)

@@ -46,7 +46,10 @@ def _words(text: str) -> list[str]:
 
 
 class ImageTower(nn.Module):
-    """Grey films to embeddings: another network than the target's, with mean and max pooling."""
+    """Grey films to embeddings: another network than the target's, with mean and max pooling of each half.
+
+    The halves are pooled apart, so that left and right can be told.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,12 +68,14 @@ class ImageTower(nn.Module):
             ResidualBlock(80, 120, 2),
             ResidualBlock(120, 120),
         )
-        self.project = nn.Sequential(nn.Linear(240, 192), nn.ReLU(), nn.Linear(192, EMBEDDING_DIM))
+        self.project = nn.Sequential(nn.Linear(480, 192), nn.ReLU(), nn.Linear(192, EMBEDDING_DIM))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, 1, 128, 128)`` normalised films ``-> (n, EMBEDDING_DIM)``."""
         maps = self.body(self.stem(x))
-        out: Tensor = self.project(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).float())
+        halves = maps.chunk(2, dim=3)
+        pooled = [part.mean((2, 3)) for part in halves] + [part.amax((2, 3)) for part in halves]
+        out: Tensor = self.project(torch.cat(pooled, dim=1).float())
         return out
 
 
