@@ -2,8 +2,8 @@
 
     python scripts/train_phantoms.py target vlm --out src/mammi/phantoms/weights
 
-Drawing 14,000 films takes about six minutes of one CPU core; then the target takes about eight and the
-vision-language model about fifteen (with bfloat16 in hardware; three times that without). Films are drawn once and
+Drawing 14,000 films takes about six minutes of one CPU core; then the target takes about ten and the
+vision-language model about ten (with bfloat16 in hardware; three times that without). Films are drawn once and
 kept in ``--cache`` when that is given.
 """
 
