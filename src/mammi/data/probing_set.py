@@ -97,7 +97,7 @@ class ProbingSet:
         self._fingerprints: list[str] | None = None
 
     @classmethod
-    def open(cls, images: Path, labels: Path | None = None, *, frame: int | None = None) -> "ProbingSet":
+    def open(cls, images: str | Path, labels: str | Path | None = None, *, frame: int | None = None) -> "ProbingSet":
         """Open films by what is given: a folder with a table, a table alone, a DICOM tree, or a folder of images.
 
         Args:
@@ -118,15 +118,15 @@ class ProbingSet:
         return cls._from_dicom(listing, frame, no_progress) if listing.dicom_only else cls._from_listing(listing, frame)
 
     @classmethod
-    def from_folder(cls, folder: Path, *, frame: int | None = None) -> "ProbingSet":
+    def from_folder(cls, folder: str | Path, *, frame: int | None = None) -> "ProbingSet":
         """Take every image below a folder, sorted by relative path, named by its stem (or path if stems repeat)."""
-        return cls._from_listing(list_images(folder), frame)
+        return cls._from_listing(list_images(Path(folder)), frame)
 
     @classmethod
     def from_table(
         cls,
-        table: Path,
-        folder: Path,
+        table: str | Path,
+        folder: str | Path,
         *,
         label_columns: Sequence[str] | None = None,
         skip_missing: bool = False,
@@ -141,8 +141,8 @@ class ProbingSet:
             skip_missing: leave out rows whose file is missing (counted in ``n_missing``) instead of raising.
             frame: which picture of a file that holds several.
         """
-        rows = read_table(table, label_columns=label_columns)
-        listing = list_images(folder)
+        rows = read_table(Path(table), label_columns=label_columns)
+        listing = list_images(Path(folder))
         match = match_rows(rows, listing, skip_missing=skip_missing)
         keep = list(match.rows)
         source = Path(table).absolute()
@@ -160,7 +160,7 @@ class ProbingSet:
         )
 
     @classmethod
-    def from_dicom(cls, folder: Path, *, frame: int | None = None, progress: Progress = no_progress) -> "ProbingSet":
+    def from_dicom(cls, folder: str | Path, *, frame: int | None = None, progress: Progress = no_progress) -> "ProbingSet":
         """Take the DICOM images below a folder; patient, view, sex, age and modality come from their headers.
 
         Objects without a picture (reports, plans, waveforms) are among ``ignored``. A file whose header cannot be
@@ -170,7 +170,7 @@ class ProbingSet:
             ImageError: if the folder holds no image.
             MissingExtraError: if pydicom is not installed.
         """
-        return cls._from_dicom(list_images(folder), frame, progress)
+        return cls._from_dicom(list_images(Path(folder)), frame, progress)
 
     @classmethod
     def _from_listing(cls, listing: FolderListing, frame: int | None) -> "ProbingSet":

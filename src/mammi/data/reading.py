@@ -19,7 +19,7 @@ def is_dicom(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def read_film(path: Path, *, frame: int | None = None) -> Film:
+def read_film(path: str | Path, *, frame: int | None = None) -> Film:
     """Decode one image file: PNG, JPEG, TIFF or DICOM, told apart by content.
 
     ``mammi.data.raster`` and ``mammi.data.dicom`` state what is made of each kind of picture. What a library warns

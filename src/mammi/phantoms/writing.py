@@ -96,7 +96,7 @@ def _write_image(film: PhantomFilm, path: Path, image_format: str, seed: int, in
 
 
 def write_cohort(
-    folder: Path,
+    folder: str | Path,
     n_films: int,
     seed: int = 0,
     image_format: ImageFormat = "png",
@@ -136,6 +136,7 @@ def write_cohort(
     if inverted and image_format != "dicom":
         raise InputError(f"'inverted' is for image_format='dicom' only, got {image_format!r}")
     cohort = Cohort(n_films, seed, size)
+    folder = Path(folder)
     for name in ("images", "masks") if masks else ("images",):
         (folder / name).mkdir(parents=True, exist_ok=True)
     boxes: dict[str, dict[str, tuple[int, int, int, int]]] = {}
