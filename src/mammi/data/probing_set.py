@@ -160,7 +160,9 @@ class ProbingSet:
         )
 
     @classmethod
-    def from_dicom(cls, folder: str | Path, *, frame: int | None = None, progress: Progress = no_progress) -> "ProbingSet":
+    def from_dicom(
+        cls, folder: str | Path, *, frame: int | None = None, progress: Progress = no_progress
+    ) -> "ProbingSet":
         """Take the DICOM images below a folder; patient, view, sex, age and modality come from their headers.
 
         Objects without a picture (reports, plans, waveforms) are among ``ignored``. A file whose header cannot be
