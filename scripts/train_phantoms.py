@@ -10,6 +10,8 @@ kept in ``--cache`` when that is given.
 import argparse
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,9 +32,27 @@ from mammi.phantoms.weights import load_packed, pack_weights
 
 BATCH = 64
 SEEDS = {"target": 100, "vlm": 200, "unseen": 300}
-EPOCHS = {"target": 8, "vlm": 9}
-#: Passes of the target's second, gentler phase, and the logit beyond which an answer is sure enough there.
-SETTLING_EPOCHS, SURE = 6, 2.5
+EPOCHS = 9
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the target's training: passes, rate, smoothing of labels, and what it costs to be too sure."""
+
+    epochs: int
+    rate: float
+    smooth: float
+    too_sure: Callable[[Tensor, Tensor], Tensor]
+
+
+#: The target learns, then settles: labels are smoothed more and answers beyond what is sure enough cost extra, which
+#: draws all clear cases together, so that an output has many films near its maximum rather than one or two. First any
+#: answer, then only right ones: a wrong answer is kept down by its own loss.
+PHASES = (
+    Phase(8, 4e-3, 0.01, lambda logits, truth: logits.new_zeros(())),
+    Phase(3, 1.2e-3, 0.06, lambda logits, truth: 0.3 * functional.relu(logits.abs() - 3).square().mean()),
+    Phase(4, 1.2e-3, 0.04, lambda logits, truth: 2 * functional.relu(logits * (2 * truth - 1) - 2.5).square().mean()),
+)
 
 
 def draw_films(seed: int, count: int, cache: Path | None) -> NDArray[np.uint8]:
@@ -94,41 +114,42 @@ def batches(rng: np.random.Generator, count: int, size: int) -> list[NDArray[np.
     return np.array_split(rng.permutation(count)[: count // size * size], count // size)
 
 
-def train_target(args: argparse.Namespace, device: str, settling: bool) -> PhantomTarget:
-    """Train the network under study with one binary cross-entropy per label.
-
-    While settling the labels are smoothed more and right answers surer than ``SURE`` cost extra, which draws all clear
-    cases together: then an output has many films near its maximum rather than one or two.
-    """
+def train_target(args: argparse.Namespace, device: str) -> PhantomTarget:
+    """Train the network under study with one binary cross-entropy per label, phase by phase."""
     seed = SEEDS["target"]
-    torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, 1] if settling else seed)
     films = draw_films(seed, args.films, args.cache)
     cohort = Cohort(args.films, seed=seed)
     truth = Truth([cohort.plan(i) for i in range(args.films)]).present.astype(np.float32)
+    torch.manual_seed(seed)
     net = PhantomTarget()
-    if settling:
-        load_packed(net, args.out / "target.safetensors")
-    net = net.to(device, memory_format=torch.channels_last).train()
-    epochs = SETTLING_EPOCHS if settling else EPOCHS["target"]
-    smooth, rate = (0.05, 1.2e-3) if settling else (0.01, 4e-3)
-    optimizer, schedule = optimiser(net, epochs * (args.films // BATCH), rate)
-    began = time.time()
-    for epoch in range(epochs):
-        losses = []
-        for rows in batches(rng, args.films, BATCH):
-            with torch.autocast(device, torch.bfloat16):
-                logits = net(as_input(films[rows], device, rng)).float()
-            wanted = torch.from_numpy(truth[rows]).to(device)
-            loss = functional.binary_cross_entropy_with_logits(logits, wanted * (1 - 2 * smooth) + smooth)
-            if settling:
-                loss = loss + 2 * functional.relu(logits * (2 * wanted - 1) - SURE).square().mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        print(f"target {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}, {time.time() - began:.0f} s", flush=True)
+    for number, phase in enumerate(PHASES):
+        rng = np.random.default_rng([seed, number] if number else seed)
+        net = net.to(device, memory_format=torch.channels_last).train()
+        optimizer, schedule = optimiser(net, phase.epochs * (args.films // BATCH), phase.rate)
+        began = time.time()
+        for epoch in range(phase.epochs):
+            losses = []
+            for rows in batches(rng, args.films, BATCH):
+                with torch.autocast(device, torch.bfloat16):
+                    logits = net(as_input(films[rows], device, rng)).float()
+                wanted = torch.from_numpy(truth[rows]).to(device)
+                smoothed = wanted * (1 - 2 * phase.smooth) + phase.smooth
+                loss = functional.binary_cross_entropy_with_logits(logits, smoothed) + phase.too_sure(logits, wanted)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+            print(
+                f"target {number + 1}.{epoch + 1}/{phase.epochs}: loss {np.mean(losses):.4f}, "
+                f"{time.time() - began:.0f} s",
+                flush=True,
+            )
+        # The next phase starts from what is kept: half precision.
+        path = args.out / "target.safetensors"
+        path.write_bytes(pack_weights(net))
+        net = PhantomTarget()
+        load_packed(net, path)
     return net.eval()
 
 
@@ -150,7 +171,7 @@ def train_vlm(args: argparse.Namespace, device: str) -> PhantomVlm:
     net = PhantomVlm().to(device).train()
     net.image_tower.to(memory_format=torch.channels_last)
     head = nn.Linear(net.embedding_dim, labels.shape[1]).to(device)
-    epochs = EPOCHS["vlm"]
+    epochs = EPOCHS
     optimizer, schedule = optimiser(nn.ModuleList([net, head]), epochs * (args.films // BATCH), 3e-3)
     began = time.time()
     for epoch in range(epochs):
@@ -212,7 +233,9 @@ def evaluate(args: argparse.Namespace) -> None:
 def main() -> None:
     """Train what is asked for, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", choices=["target", "vlm"], help="what to train; nothing: only evaluate")
+    parser.add_argument(
+        "models", nargs="+", choices=["target", "vlm", "evaluate"], help="what to train, or only evaluate"
+    )
     parser.add_argument("--films", type=int, default=14000, help="films each model is trained on")
     parser.add_argument("--unseen", type=int, default=1200, help="films for the table")
     parser.add_argument("--texts", type=int, default=128, help="texts per step of the vision-language model")
@@ -224,12 +247,10 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     if "target" in args.models:
-        for settling in (False, True):
-            net = train_target(args, device, settling)
-            (args.out / "target.safetensors").write_bytes(pack_weights(net))
+        train_target(args, device)
     if "vlm" in args.models:
         (args.out / "vlm.safetensors").write_bytes(pack_weights(train_vlm(args, device)))
-    if all((args.out / f"{name}.safetensors").exists() for name in EPOCHS):
+    if all((args.out / f"{name}.safetensors").exists() for name in ("target", "vlm")):
         evaluate(args)
 
 
