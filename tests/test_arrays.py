@@ -66,6 +66,11 @@ def test_lists_arrays_and_tensors_of_any_precision_are_welcome():
     assert np.isfinite(half.scores).all()
     column = annotate_arrays(activations, images, concepts, template[None])
     np.testing.assert_array_equal(column.scores, expected.scores)
+    for kind in (">f4", ">f8", np.longdouble):
+        swapped = annotate_arrays(*(x.astype(kind) for x in (activations, images, concepts, template)))
+        np.testing.assert_allclose(swapped.scores, expected.scores, atol=1e-6)
+    strided = annotate_arrays(np.repeat(activations, 2, axis=0)[::2], images[::-1][::-1], concepts, template)
+    np.testing.assert_array_equal(strided.scores, expected.scores)
     whole = annotate_arrays((activations * 10).astype(int), images, concepts)
     assert len(whole.examples) == 5
 
@@ -118,6 +123,8 @@ def test_bounds_on_the_number_of_examples():
         ({"concept_embeddings": np.ones((0, 6))}, "holds no concept"),
         ({"concept_embeddings": np.array([["a"]])}, "'concept_embeddings' must be numbers"),
         ({"template_embedding": np.ones(5)}, "'template_embedding' must be"),
+        ({"activations": [[1.0], [2.0, 3.0]]}, "'activations' is no array of numbers"),
+        ({"activations": np.ma.masked_less(np.ones((13, 2)), 0)}, "'activations' is a masked array"),
     ],
 )
 def test_bad_arrays_are_named(method, change, match):
@@ -138,6 +145,10 @@ def test_unknown_methods_and_options_get_a_suggestion():
         annotate_arrays(*arrays, method="mami")
     with pytest.raises(InputError, match=r"no option 'example_treshold'\. Did you mean 'example_threshold'"):
         annotate_arrays(*arrays, example_treshold=0.9)
-    for option in ({"example_threshold": 1.0}, {"selection": "best"}, {"top_k": 0}, {"min_examples": -1}):
+    for option in (
+        *({"example_threshold": 1.0}, {"example_threshold": "0.9"}, {"concept_threshold": None}),
+        *({"selection": "best"}, {"top_k": 0}, {"top_k": 2.5}, {"min_examples": -1}, {"min_examples": 2.5}),
+        *({"max_examples": 10**20}, {"max_examples": "5"}, {"quantile": float("nan")}),
+    ):
         with pytest.raises(InputError, match=next(iter(option))):
             annotate_arrays(*arrays, **option)

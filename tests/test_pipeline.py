@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,6 +268,14 @@ def test_other_settings_are_refused_by_name(parts, undisturbed, change, what):
         call(parts, undisturbed.folder, **change)
 
 
+def test_a_network_that_starts_at_random_can_be_resumed(parts):
+    make = [mammi.create_target("torchvision:squeezenet1_1", "random").fingerprint for _ in range(2)]
+    assert make[0] == make[1]
+    before = torch.random.get_rng_state()
+    mammi.create_target("torchvision:squeezenet1_1", "random")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_other_weights_and_films_are_refused_by_name(parts, undisturbed, tmp_path):
     target = mammi.create_target(f"{parts / 'model.py'}:create")
     target.model.conv.weight.data[0] += 1e-3
@@ -300,13 +309,15 @@ def test_unreadable_films_fail_with_the_whole_list_and_cost_nothing(parts, damag
     assert "2 of 300 films cannot be read" in str(caught.value)
     assert "f0007" in str(caught.value)
     assert "f0270" in str(caught.value)
-    blocks = {path: path.stat().st_mtime_ns for path in (out / "blocks").iterdir()}
+    blocks = {path: path.stat().st_mtime_ns for path in (out / "private" / "blocks").iterdir()}
     assert len(blocks) == 2
 
     run = call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
-    assert {path: path.stat().st_mtime_ns for path in (out / "blocks").iterdir()} == blocks
+    assert {path: path.stat().st_mtime_ns for path in (out / "private" / "blocks").iterdir()} == blocks
     counts = run.manifest["counts"]
     assert (counts["films"], counts["unreadable"], counts["same_pixels"]) == (298, 2, 1)
+    for path in out.rglob("*"):
+        assert "private" in path.parts or not path.is_file() or b"f0270" not in path.read_bytes(), path.name
     assert list(json.loads((out / "private" / "unreadable.json").read_text())) == ["f0007", "f0270"]
     assert run.activations("head").shape == (5, 298)
     assert 7 not in set(run.images["row"])
@@ -326,11 +337,11 @@ def test_a_repaired_film_is_taken_up_and_the_other_blocks_stay(parts, damaged, t
     out = tmp_path / "run"
     with pytest.raises(ImageError):
         call(parts, out, images=mammi.ProbingSet.open(damaged))
-    first = (out / "blocks" / "000000.json").stat().st_mtime_ns
+    first = (out / "private" / "blocks" / "000000.json").stat().st_mtime_ns
     for name in ("f0270.png",):
         (damaged / name).write_bytes((damaged / "f0001.png").read_bytes())
     run = call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
-    assert (out / "blocks" / "000000.json").stat().st_mtime_ns == first
+    assert (out / "private" / "blocks" / "000000.json").stat().st_mtime_ns == first
     assert run.manifest["counts"]["unreadable"] == 1
     np.testing.assert_array_equal(run.activations("head")[:, 269], run.activations("head")[:, 1])
 
@@ -349,6 +360,68 @@ def test_no_film_at_all_is_one_line(parts, tmp_path):
     (tmp_path / "films" / "a.png").write_bytes(b"no")
     with pytest.raises(ImageError, match="none of the 1 films can be read"):
         call(parts, tmp_path / "run", images=mammi.ProbingSet.open(tmp_path / "films"), on_error="skip")
+
+
+@pytest.mark.parametrize("name", ["layer=head", "unit=1", "a[1]", "b?", "c*", "run#1", "run%203", "größer run"])
+def test_a_run_may_be_called_anything(parts, undisturbed, tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (name, "a1", "bx", "cy"):
+        shutil.copytree(undisturbed.folder, folder)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    run = mammi.open_run(name)
+    pd.testing.assert_frame_equal(run.to_frame(), undisturbed.to_frame())
+    assert run.unit("head", 1).annotation == undisturbed.unit("head", 1).annotation
+    pd.testing.assert_frame_equal(run.search("bright"), undisturbed.search("bright"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("units.parquet", "examples.parquet", "annotations.parquet", "images.parquet", "index.sqlite"),
+        "activations/conv/by_unit.npy",
+    ],
+)
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_run_is_refused_and_mended_by_the_same_command(parts, undisturbed, tmp_path, name, kept):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed.folder, out)
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(whole[: int(len(whole) * kept)])
+
+    def look():
+        damaged = mammi.open_run(out)
+        return damaged.to_frame(), damaged.examples, damaged.images, damaged.search("bright"), damaged.unit("conv", 0)
+
+    with pytest.raises(RunError, match=Path(name).name):
+        look()
+    assert_same(call(parts, out), undisturbed)
+
+
+def test_a_damaged_manifest_is_one_line(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.folder, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text('{"schema": ')
+    with pytest.raises(RunError, match="it is damaged, remove the run folder and run again"):
+        mammi.open_run(tmp_path / "run")
+
+
+def test_only_the_output_layer_carries_the_output_names(parts, tmp_path):
+    class Equal(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Sequential(torch.nn.Linear(3, 3))
+            self.hidden = torch.nn.Linear(256, 3)
+            self.output_names = ("effusion", "mass", "nodule")
+
+        def forward(self, x):
+            return self.head(self.hidden(x.flatten(1)))
+
+    target = mammi.create_target(Equal(), channels=1, size=16, mean=0.0, std=1.0)
+    run = call(parts, tmp_path / "run", target=target, layers=["hidden", "head"])
+    assert run.to_frame("hidden")["output"].tolist() == ["", "", ""]
+    assert run.to_frame("head")["output"].tolist() == ["effusion", "mass", "nodule"]
+    alone = call(parts, tmp_path / "alone", target=target, layers=["hidden"])
+    assert alone.to_frame()["output"].tolist() == ["", "", ""]
 
 
 class Broken(torch.nn.Module):

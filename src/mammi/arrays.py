@@ -34,10 +34,17 @@ def _tensor(values: ArrayLike | Tensor, what: str, ndim: int) -> Tensor:
     if isinstance(values, Tensor):
         tensor = values.detach().cpu()
     else:
-        array = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray):
+            raise InputError(f"{what!r} is a masked array: fill or drop what is masked first")
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{what!r} is no array of numbers: {error}") from error
         if array.dtype.kind not in "fiub":
             raise InputError(f"{what!r} must be numbers, got dtype {array.dtype}")
-        tensor = torch.from_numpy(np.array(array, order="C"))
+        # A copy in this machine's own byte order; longer floats than torch has become its longest.
+        single = array.dtype.kind == "f" and array.itemsize <= 4
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32 if single else np.float64, order="C"))
     if tensor.ndim != ndim:
         raise InputError(f"{what!r} must have {ndim} axes, got shape {tuple(tensor.shape)}")
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.double()

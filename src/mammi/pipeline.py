@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mammi.capture import LayerPlan, plan_layers
+from mammi.capture import LayerPlan, output_layers, plan_layers
 from mammi.concepts import ConceptSet
 from mammi.data import ProbingSet
 from mammi.engine import embed_films, embed_texts, record_blocks
@@ -111,7 +111,7 @@ def annotate(
         job = _Job(target, images, hashes, concepts, vlm, recipe, template, plans, store, batch_size, workers, progress)
         identity = job.identity(method, method_options(method) | options)
         manifest = _resume(job, identity) if (out / "manifest.json").is_file() else _begin(job, identity)
-        if manifest["status"] != "complete":
+        if manifest["status"] != "complete" or not _intact(job):
             record_blocks(target, plans, images, store, batch_size=batch_size, workers=workers, progress=progress)
             kept = _readable(job, skip=on_error == "skip")
             manifest = _set_status(store.folder, manifest, "encoding")
@@ -155,15 +155,6 @@ class _Job:
             "capture": {"batch_size": self.batch_size, "dtype": "float32", "block": self.store.block_size},
         }
 
-    @property
-    def outputs(self) -> dict[str, tuple[str, ...]]:
-        """The network's own names of the units of its output layer, if it is among the layers and has names."""
-        names = self.target.output_names
-        fitting = [plan.name for plan in self.plans if plan.layout == "vector" and plan.n_units == len(names)]
-        order = [name for name, _ in self.target.model.named_modules()]
-        last = max(fitting, key=lambda name: order.index(name.removesuffix("@in")), default=None)
-        return {last: names} if names and last is not None else {}
-
 
 def _refuse_foreign_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
@@ -204,7 +195,7 @@ def _begin(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
             "training_corpora": list(job.vlm.card.training_corpora),
             "modality": job.vlm.card.modality,
             "citation": job.vlm.card.citation,
-            "notes": list(job.vlm.card.notes),
+            "notes": [note.replace(job.vlm.name, Path(job.vlm.name).name) for note in job.vlm.card.notes],
         },
         "images": {
             "labels": list(images.label_names),
@@ -249,6 +240,27 @@ def _resume(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
     return _set_status(folder, manifest, manifest["status"])
 
 
+def _intact(job: _Job) -> bool:
+    """Tell whether a complete run can still be read; what cannot is made ready to be computed again."""
+    whole = True
+    for plan in job.plans:
+        try:
+            whole &= job.store.read(plan.name).shape[0] == plan.n_units
+        except RunError:
+            job.store.array_path(plan.name).unlink(missing_ok=True)
+            for block in range(job.store.n_blocks):
+                job.store.discard(block)
+            whole = False
+    try:
+        run = open_run(job.store.folder)
+        run.to_frame()
+        run.search("any")
+        whole &= len(run.images) > 0 and len(run.examples) >= 0
+    except RunError:
+        whole = False
+    return whole
+
+
 def _unreadable(store: ActivationStore) -> dict[int, str]:
     """Return the reason for each film that could not be read, by row."""
     records = store.done()
@@ -278,6 +290,7 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
     selections = {plan.name: _select(job, plan) for plan in job.plans}
     chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
     matches = _match(job, selections, chosen, kept[chosen])
+    outputs = output_layers(job.target)
     tables = [
         layer_tables(
             plan.name,
@@ -285,7 +298,7 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
             selections[plan.name],
             matches[plan.name],
             terms,
-            job.outputs.get(plan.name, ()),
+            job.target.output_names if plan.name in outputs and plan.n_units == len(job.target.output_names) else (),
         )
         for plan in job.plans
     ]

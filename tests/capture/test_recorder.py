@@ -223,6 +223,17 @@ def test_tokens_are_never_taken_for_channels(films):
     torch.testing.assert_close(patch_mean, norm[:, 1:].mean(1))  # the class token is no patch
 
 
+def test_the_input_of_a_layer_of_a_network_of_fixed_size(films):
+    class Fixed(TinyVit):
+        def forward(self, x):
+            torch._assert(x.shape[-1] == 16, "wrong size")  # what timm does: an AssertionError
+            return super().forward(x)
+
+    model = seeded(Fixed)
+    assert record(model, ["mlp@in"], films)["mlp@in"].shape == (6, 17)
+    assert n_hooks(model) == 0
+
+
 def test_tokens_without_a_class_token_are_averaged(films):
     model = seeded(lambda: TinyVit(with_class=False, d=16)).eval()
     with torch.no_grad():

@@ -68,6 +68,16 @@ def test_show(job):
     run("show", str(job / "run"), "--layer", "head", "--unit", "19", code=2)
 
 
+def test_a_concept_may_hold_the_mark_that_joins_concepts(job, tmp_path):
+    (tmp_path / "c.txt").write_text("mass; nodule\ncardiomegaly\n")
+    run(
+        *("annotate", "--target", "phantom", "--layers", "head", "--vlm", "phantom"),
+        *("--images", str(job / "data" / "images"), "--concepts", str(tmp_path / "c.txt")),
+        *("--out", str(tmp_path / "run")),
+    )
+    assert "mass; nodule 0." in run("show", str(tmp_path / "run")).stdout
+
+
 class Page(HTMLParser):
     """Collects what a page would fetch, and the data in it."""
 

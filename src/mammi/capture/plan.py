@@ -22,7 +22,7 @@ from mammi.targets.layers import (
     unit_axis,
 )
 
-__all__ = ["LayerPlan", "plan_layers"]
+__all__ = ["LayerPlan", "output_layers", "plan_layers"]
 
 _INPUT = "@in"
 
@@ -117,6 +117,26 @@ def plan_layers(target: Target, names: Sequence[str], pooling: str | None = None
     return plans
 
 
+def output_layers(target: Target) -> set[str]:
+    """Return the layers whose output is what the network returns: the last layer, and what it is wrapped in."""
+    given: dict[str, Any] = {}
+    handles = []
+    try:
+        for name, module in target.model.named_modules():
+
+            def note(_module: nn.Module, _inputs: Any, output: Any, name: str = name) -> None:  # noqa: ANN401
+                given[name] = output
+
+            handles.append(module.register_forward_hook(note))
+        with evaluating(target.model), torch.no_grad():
+            film = torch.zeros(1, target.preprocessing.channels, *target.preprocessing.size, device=target.device)
+            returned = target.model(film)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name for name, output in given.items() if name and output is returned}
+
+
 def _plan(layer: LayerInfo, pooling: str | None, prefix: int) -> LayerPlan:
     if layer.n_calls > 1:
         raise CaptureError(
@@ -141,7 +161,7 @@ def _describe_inputs(target: Target, names: Sequence[str]) -> dict[str, LayerInf
     first = _input_shapes(target, names, (height, width))
     try:
         second = _input_shapes(target, names, (height + step, width + step))
-    except RuntimeError:  # a network of fixed size: the shapes of one look must do
+    except Exception:  # noqa: BLE001 - a network of fixed size refuses as it likes: one look must do
         second = {}
     described = {}
     modules = dict(target.model.named_modules())

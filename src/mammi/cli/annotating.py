@@ -50,8 +50,8 @@ def _target(
     from mammi.targets import create_target
 
     sides = _numbers(size, "--size")
-    if sides is not None and len(sides) not in (1, 2):
-        raise InputError(f"--size must be one number or heightxwidth, got {size!r}")
+    if sides is not None and (len(sides) not in (1, 2) or not all(side.is_integer() for side in sides)):
+        raise InputError(f"--size must be one whole number or heightxwidth, got {size!r}")
     target = create_target(
         spec,
         weights,
@@ -188,10 +188,11 @@ def _options(method: str, pairs: list[str]) -> dict[str, Any]:
         name = name.replace("-", "_")
         if not equals:
             raise InputError(f"--option must be NAME=VALUE, got {pair!r}")
-        kind = type(known.get(name, ""))
+        default = known.get(name, "")
+        kind = int if default is None else type(default)  # an option that is None by default counts something
         try:
-            # An option that is None by default counts something.
-            options[name] = int(text) if kind is type(None) else kind(text)
+            options[name] = kind(text)
         except ValueError as error:
-            raise InputError(f"--option {name} must be {kind.__name__}, got {text!r}") from error
+            wanted = "a whole number" if kind is int else "a number"
+            raise InputError(f"--option {name} must be {wanted}, got {text!r}") from error
     return options

@@ -40,10 +40,13 @@ def show(
     columns = ["unit", *(["output"] if has_outputs else []), "concepts and scores", "examples"]
     printed = frame if limit == 0 else frame.head(limit)
     rows = table(*columns, right=("examples",))
+    kept: dict[tuple[str, int], str] = {}
+    for row in opened.annotations[opened.annotations["kept"]].to_dict("records"):
+        key, text = (row["layer"], row["unit"]), f"{row['concept']} {row['score']:.3f}"
+        kept[key] = f"{kept[key]}; {text}" if key in kept else text
     for row in printed.to_dict("records"):
-        pairs = zip(row["concepts"].split("; "), row["scores"].split("; "), strict=True)
-        named = "; ".join(f"{concept} {score}" for concept, score in pairs)
-        concepts = named if row["concepts"] else f"no concept: {row['reason']}"
+        found = kept.get((row["layer"], row["unit"]))
+        concepts = found or f"no concept: {row['reason']}"
         cells = [f"{row['layer']}:{row['unit']}", *([row["output"]] if has_outputs else []), concepts]
         rows.add_row(*map(escape, cells), f"{row['n_examples']:,}")
     out.print(rows)

@@ -73,6 +73,8 @@ class ProbingSet:
         self.label_names = tuple(label_names)
         self.labels = np.empty((n_images, 0), np.float32) if labels is None else np.asarray(labels, np.float32)
         self.metadata = pd.DataFrame(index=pd.RangeIndex(n_images)) if metadata is None else metadata
+        if frame is not None and frame < 0:
+            raise InputError(f"'frame' counts from 0, got {frame}")
         self.frame = frame
         self.without_row = tuple(without_row)
         self.ignored = tuple(ignored)

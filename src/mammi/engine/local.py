@@ -65,7 +65,9 @@ def record_blocks(
             film = images.film(row)
         except ImageError as error:
             return _View(None, reason=str(error))
-        return _View(target.view(film), fingerprint=pixel_fingerprint(film), warnings=film.warnings)
+        # Warnings go into a table for everyone; the file's name does not.
+        warnings = tuple(text.replace(images.paths[row].name, "the file") for text in film.warnings)
+        return _View(target.view(film), fingerprint=pixel_fingerprint(film), warnings=warnings)
 
     finished = store.done()
     seen = sum(len(store.rows(block)) for block in finished)

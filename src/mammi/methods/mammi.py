@@ -1,6 +1,7 @@
 """MAMMI as published (Kim, Ahn, Kim: MAMMI, MICCAI 2024), with bounds on the number of examples beside it."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 from torch import Tensor
@@ -42,8 +43,15 @@ class Mammi:
     def __post_init__(self) -> None:
         """Check the ranges at once, so that a wrong option fails before any film is read."""
         for name in ("example_threshold", "concept_threshold", "quantile"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name!r} must be in [0, 1), got {getattr(self, name)}")
+            share = getattr(self, name)
+            if not isinstance(share, Real) or not 0 <= float(share) < 1:
+                raise InputError(f"{name!r} must be a number in [0, 1), got {share!r}")
+        for name in ("top_k", "min_examples", "max_examples"):
+            count = getattr(self, name)
+            if count is None and name == "max_examples":
+                continue
+            if not isinstance(count, Integral) or abs(int(count)) >= 2**31:
+                raise InputError(f"{name!r} must be a whole number below 2 147 483 648, got {count!r}")
         if self.selection not in ("adaptive", "top-k", "quantile"):
             raise InputError(f"'selection' must be adaptive, top-k or quantile, got {self.selection!r}")
         if self.top_k < 1:

@@ -11,9 +11,9 @@
       index.sqlite                       the same annotations with full-text search, for the explorer
       activations/LAYER/by_unit.npy      float32 (n_units, n_films), memory-mapped
       activations/LAYER/shard-000000.npy float32 (films of the block, n_units), kept until the run is complete
-      blocks/000000.json                 written last: the block's films are done in every layer
       embeddings/                        one .npy per block of encoded films, one for the texts
       private/                           paths, names and the salt: never leaves the machine, never shown by default
+      private/blocks/000000.json         written last of a block: its films are done in every layer
 """
 
 from mammi.store.run import Run, open_run

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def read_array(path: Path) -> NDArray[Any]:
     """
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise RunError(f"{path} cannot be read ({error}): remove it and run the same command again") from error
 
 
@@ -79,7 +80,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+        raise RunError(
+            f"{path} cannot be read ({error}): it is damaged, remove the run folder and run again"
+        ) from error
 
 
 @contextmanager

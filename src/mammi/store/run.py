@@ -1,6 +1,7 @@
 """Reading a run folder: the object that users hold and that every face reads through."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -178,7 +179,7 @@ class Run:
             raise InputError("nothing to search for: give one or more words")
         path = self.folder / "index.sqlite"
         try:
-            with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
                 sql = "SELECT layer, unit FROM search WHERE search MATCH ? ORDER BY rank"
                 return pd.read_sql_query(sql, connection, params=(query,))
         except (sqlite3.Error, pd.errors.DatabaseError) as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,8 @@ class ActivationStore:
         return range(block * self.block_size, min(self.n_films, (block + 1) * self.block_size))
 
     def _record_path(self, block: int) -> Path:
-        return self.folder / "blocks" / f"{block:06d}.json"
+        # The record holds the reasons for unreadable films, and those name files.
+        return self.folder / "private" / "blocks" / f"{block:06d}.json"
 
     def _shard_path(self, layer: str, block: int) -> Path:
         return self.folder / "activations" / layer / f"shard-{block:06d}.npy"
@@ -105,7 +107,7 @@ class ActivationStore:
         path = self._shard_path(layer, block)
         try:
             shard: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise RunError(
                 f"{path} cannot be read ({error}): remove {self._record_path(block)} and run again"
             ) from error
@@ -122,6 +124,8 @@ class ActivationStore:
         path = self.array_path(layer)
         try:
             array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: the run is not complete, run the same command again") from error
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise RunError(
+                f"{path} cannot be read: the run is not complete or is damaged, run the same command again"
+            ) from error
         return array

@@ -1,5 +1,6 @@
 """The results as tables: Parquet for anyone, SQLite with full-text search for looking things up."""
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,8 +36,10 @@ def read_parquet(path: Path, where: str = "TRUE", values: tuple[object, ...] = (
     """
     try:
         with duckdb.connect() as connection:
-            query = f"SELECT * FROM read_parquet(?) WHERE {where}"  # noqa: S608 - conditions are written here, values bound
-            table: pd.DataFrame = connection.execute(query, [str(path), *values]).df()
+            # A folder named "a[1]" or "layer=x" is a folder, neither a pattern nor a partition.
+            name = re.sub(r"([*?\[])", r"[\1]", str(path))
+            query = f"SELECT * FROM read_parquet(?, hive_partitioning=false) WHERE {where}"  # noqa: S608 - conditions are written here, values bound
+            table: pd.DataFrame = connection.execute(query, [name, *values]).df()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} cannot be read ({reason}): is the run complete? Run the same command again") from error

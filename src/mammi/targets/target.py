@@ -89,7 +89,10 @@ def create_target(
         InputError: if an option has a wrong value.
     """
     name = "module" if isinstance(spec, nn.Module) else spec
-    built = _build(spec, None if weights is None else str(weights))
+    # A network that starts at random starts the same each time, or its run could never be resumed or repeated.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = _build(spec, None if weights is None else str(weights))
     model, notes = built.model, list(built.notes)
     base = built.preprocessing or undeclared(model, name)
     preprocessing = _override(base, name, channels=channels, size=size, mean=mean, std=std, resize=resize)
