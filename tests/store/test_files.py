@@ -23,6 +23,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["table.json"]
 
 
+def test_a_reader_of_the_old_file_never_sees_the_new_one_half_written(tmp_path):
+    path = tmp_path / "table.json"
+    write_json(path, {"old": "x" * 100})
+    with path.open() as reader:
+        write_json(path, {"new": 1})
+        assert '"old"' in reader.read()
+    assert read_json(path) == {"new": 1}
+
+
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatch):
     path = tmp_path / "a.npy"
     write_array(path, np.arange(3))

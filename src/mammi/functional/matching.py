@@ -87,8 +87,8 @@ def keep_best(scores: Tensor, threshold: float = 0.95) -> list[Tensor]:
     if not 0 <= threshold < 1:
         raise InputError(f"'concept_threshold' must be in [0, 1), got {threshold}")
     best = scores.amax(dim=1, keepdim=True)
-    # `best > 0` is the official rule spelled out: nothing exceeds 0.95 of a negative maximum.
-    kept = (scores > threshold * best) & (best > 0)
+    # With a best score of 0 or below nothing exceeds a share of it: an accident of the rule, kept as published.
+    kept = scores > threshold * best
     return [
         (row := mask.nonzero().flatten())[values[row].argsort(descending=True, stable=True)]
         for values, mask in zip(scores, kept, strict=True)
