@@ -22,7 +22,7 @@ from mammi.functional.similarity import unit_rows
 from mammi.methods import Match, Method, create_method
 from mammi.methods.base import method_options
 from mammi.results import film_table, layer_tables, search_words
-from mammi.store.files import locked, read_json, write_json
+from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
 from mammi.store.identity import refuse_changes
 from mammi.store.images import new_salt, salted_ids
 from mammi.store.run import SCHEMA, Run, open_run
@@ -104,7 +104,7 @@ def annotate(
     recipe = create_method(method, **options)
     plans = plan_layers(target, layers, pooling)
     out = Path(out)
-    _refuse_foreign_folder(out)
+    refuse_foreign_folder(out)
     with locked(out):
         hashes = images.fingerprints(progress=progress)
         store = ActivationStore(out, len(images), BLOCK)
@@ -154,13 +154,6 @@ class _Job:
             "method": {"name": method, "options": options},
             "capture": {"batch_size": self.batch_size, "dtype": "float32", "block": self.store.block_size},
         }
-
-
-def _refuse_foreign_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file: give a new or empty folder to write the run to")
-    if out.is_dir() and any(out.iterdir()) and not ((out / "manifest.json").is_file() or (out / ".lock").is_file()):
-        raise RunError(f"{out} is not empty and holds no run: give a new or empty folder to write the run to")
 
 
 def _set_status(folder: Path, manifest: dict[str, Any], status: str) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from mammi.errors import BusyRunError, RunError
 
-__all__ = ["atomic_path", "locked", "read_array", "read_json", "write_array", "write_atomic", "write_json"]
+__all__ = [
+    "atomic_path",
+    "locked",
+    "read_array",
+    "read_json",
+    "refuse_foreign_folder",
+    "write_array",
+    "write_atomic",
+    "write_json",
+]
 
 
 @contextmanager
@@ -83,6 +92,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
         raise RunError(
             f"{path} cannot be read ({error}): it is damaged, remove the run folder and run again"
         ) from error
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Raise `RunError` if a run cannot go to ``out`` because something else lies there."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file: give a new or empty folder to write the run to")
+    if out.is_dir() and any(out.iterdir()) and not ((out / "manifest.json").is_file() or (out / ".lock").is_file()):
+        raise RunError(f"{out} is not empty and holds no run: give a new or empty folder to write the run to")
 
 
 @contextmanager
