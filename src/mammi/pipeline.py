@@ -244,14 +244,7 @@ def _intact(job: _Job) -> bool:
             for block in range(job.store.n_blocks):
                 job.store.discard(block)
             whole = False
-    try:
-        run = open_run(job.store.folder)
-        run.to_frame()
-        run.search("any")
-        whole &= len(run.images) > 0 and len(run.examples) >= 0
-    except RunError:
-        whole = False
-    return whole
+    return whole and open_run(job.store.folder).is_readable()
 
 
 def _unreadable(store: ActivationStore) -> dict[int, str]:

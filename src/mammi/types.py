@@ -1,6 +1,5 @@
 """The nouns of the package, as frozen dataclasses, and the Protocols that rooms meet behind."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -163,9 +162,3 @@ class Progress(Protocol):
 
 def no_progress(step: str, done: int, total: int) -> None:
     """Report nothing: the default for library calls."""
-
-
-#: A function that makes one input tensor (channels, height, width) from a film.
-FilmTransform = Callable[[Film], "Tensor"]
-#: Texts as any ordered collection of strings.
-Texts = Sequence[str]

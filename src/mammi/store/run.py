@@ -171,6 +171,16 @@ class Run:
             film_ids=tuple(self.images["id"].iloc[examples["film"].to_numpy()]),
         )
 
+    def is_readable(self) -> bool:
+        """Tell whether every table and the index can be read."""
+        try:
+            for name in ("images", "labels", "units", "examples", "annotations"):
+                getattr(self, name)
+            self.search("any")
+        except RunError:
+            return False
+        return True
+
     def search(self, words: str) -> pd.DataFrame:
         """Return the units whose kept concepts hold all of ``words``: layer and unit, best match first."""
         # Quoted word by word, so that no character of the query is taken for the index's own syntax.
