@@ -84,7 +84,7 @@ def draw(folder: Path, n_films: int = N_FILMS) -> None:
     for i in range(n_films):
         level, side, noise = rng.uniform(40, 200), rng.uniform(-30, 30), rng.uniform(0, 50)
         pixels = level + side * np.sign(np.arange(20) - 9.5)[None] + noise * rng.normal(size=(24, 20))
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"f{i:04d}.png")
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(folder / f"plate-{i:04d}.png")
 
 
 @pytest.fixture(scope="module")
@@ -296,9 +296,9 @@ def test_other_weights_and_films_are_refused_by_name(parts, undisturbed, tmp_pat
 @pytest.fixture
 def damaged(parts, tmp_path):
     draw(tmp_path / "films", 300)
-    for name in ("f0007.png", "f0270.png"):
+    for name in ("plate-0007.png", "plate-0270.png"):
         (tmp_path / "films" / name).write_bytes(b"not a picture")
-    (tmp_path / "films" / "f0009.png").write_bytes((tmp_path / "films" / "f0008.png").read_bytes())
+    (tmp_path / "films" / "plate-0009.png").write_bytes((tmp_path / "films" / "plate-0008.png").read_bytes())
     return tmp_path / "films"
 
 
@@ -307,8 +307,8 @@ def test_unreadable_films_fail_with_the_whole_list_and_cost_nothing(parts, damag
     with pytest.raises(ImageError) as caught:
         call(parts, out, images=mammi.ProbingSet.open(damaged))
     assert "2 of 300 films cannot be read" in str(caught.value)
-    assert "f0007" in str(caught.value)
-    assert "f0270" in str(caught.value)
+    assert "plate-0007" in str(caught.value)
+    assert "plate-0270" in str(caught.value)
     blocks = {path: path.stat().st_mtime_ns for path in (out / "private" / "blocks").iterdir()}
     assert len(blocks) == 2
 
@@ -317,8 +317,8 @@ def test_unreadable_films_fail_with_the_whole_list_and_cost_nothing(parts, damag
     counts = run.manifest["counts"]
     assert (counts["films"], counts["unreadable"], counts["same_pixels"]) == (298, 2, 1)
     for path in out.rglob("*"):
-        assert "private" in path.parts or not path.is_file() or b"f0270" not in path.read_bytes(), path.name
-    assert list(json.loads((out / "private" / "unreadable.json").read_text())) == ["f0007", "f0270"]
+        assert "private" in path.parts or not path.is_file() or b"plate-0270" not in path.read_bytes(), path.name
+    assert list(json.loads((out / "private" / "unreadable.json").read_text())) == ["plate-0007", "plate-0270"]
     assert run.activations("head").shape == (5, 298)
     assert 7 not in set(run.images["row"])
     twin = run.images[run.images["same_pixels_as"].notna()].iloc[0]
@@ -338,8 +338,8 @@ def test_a_repaired_film_is_taken_up_and_the_other_blocks_stay(parts, damaged, t
     with pytest.raises(ImageError):
         call(parts, out, images=mammi.ProbingSet.open(damaged))
     first = (out / "private" / "blocks" / "000000.json").stat().st_mtime_ns
-    for name in ("f0270.png",):
-        (damaged / name).write_bytes((damaged / "f0001.png").read_bytes())
+    for name in ("plate-0270.png",):
+        (damaged / name).write_bytes((damaged / "plate-0001.png").read_bytes())
     run = call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
     assert (out / "private" / "blocks" / "000000.json").stat().st_mtime_ns == first
     assert run.manifest["counts"]["unreadable"] == 1
@@ -350,7 +350,7 @@ def test_a_readable_film_that_changed_is_refused(parts, damaged, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(ImageError):
         call(parts, out, images=mammi.ProbingSet.open(damaged))
-    (damaged / "f0003.png").write_bytes((damaged / "f0001.png").read_bytes())
+    (damaged / "plate-0003.png").write_bytes((damaged / "plate-0001.png").read_bytes())
     with pytest.raises(StaleRunError, match="the films changed"):
         call(parts, out, images=mammi.ProbingSet.open(damaged), on_error="skip")
 
@@ -510,7 +510,7 @@ def test_nothing_outside_private_names_a_film_or_a_path(parts, undisturbed, tmp_
     for path in (*undisturbed.folder.rglob("*"), *noted.folder.rglob("*")):
         if path.is_file() and "private" not in path.parts:
             data = path.read_bytes()
-            assert b"f0001" not in data, path.name
+            assert b"plate-0001" not in data, path.name
             assert str(parts).encode() not in data, path.name
             assert str(tmp_path).encode() not in data, path.name
 
