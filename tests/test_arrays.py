@@ -75,6 +75,42 @@ def test_lists_arrays_and_tensors_of_any_precision_are_welcome():
     assert len(whole.examples) == 5
 
 
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_broken_or_dead_unit_costs_no_other(method):
+    """With units that are NaN, infinite or constant in between, the others get what they get without them."""
+    activations, images, concepts, template = problem(n_images=90)
+    extra = {"labels": np.random.default_rng(5).integers(0, 2, size=(90, 8))}
+    alone = annotate_arrays(activations, images, concepts, template, method=method, **extra)
+    mixed = np.insert(activations, [0, 3, 5], np.nan, axis=1)
+    mixed[4:, 0] = 1.0
+    mixed[7, 4] = np.inf
+    mixed[:, 7] = 2.5
+    found = annotate_arrays(mixed, images, concepts, template, method=method, **extra)
+    good = [1, 2, 3, 5, 6]
+    np.testing.assert_array_equal(found.scores[good], alone.scores)
+    assert [list(found.concepts[unit]) for unit in good] == [list(kept) for kept in alone.concepts]
+    for unit in (0, 4, 7):
+        assert np.isnan(found.scores[unit]).all()
+        assert not len(found.examples[unit])
+        assert not len(found.concepts[unit])
+
+
+def test_several_templates_keep_their_pairing():
+    activations, images, _, _ = problem()
+    rng = np.random.default_rng(3)
+    concepts, bare = rng.normal(size=(4, 3, 6)), rng.normal(size=(3, 6))
+
+    def mean_row(rows):
+        mean = np.mean([row / np.linalg.norm(row) for row in rows], axis=0)
+        return mean / np.linalg.norm(mean)
+
+    found = annotate_arrays(activations, images, concepts, bare)
+    slow = annotate_arrays(activations, images, np.array([mean_row(rows) for rows in concepts]), mean_row(bare))
+    np.testing.assert_allclose(found.scores, slow.scores, atol=1e-13)
+    swapped = annotate_arrays(activations, images, concepts[:, ::-1], bare[::-1])
+    np.testing.assert_allclose(found.scores, swapped.scores, atol=1e-13)
+
+
 def test_inputs_are_left_alone():
     arrays = problem()
     before = [array.copy() for array in arrays]
@@ -117,7 +153,7 @@ def test_bounds_on_the_number_of_examples():
     [
         ({"activations": np.zeros((13, 2, 2))}, "'activations' must have 2 axes"),
         ({"activations": np.zeros((12, 2))}, "'activations' holds 12 images and 'image_embeddings' 13"),
-        ({"activations": np.full((13, 2), np.nan)}, "26 values NaN"),
+        ({"activations": np.zeros((0, 2)), "image_embeddings": np.zeros((0, 6))}, "'activations' holds no image"),
         ({"image_embeddings": np.zeros((13, 6))}, "'image_embeddings' has 13 rows without a direction"),
         ({"concept_embeddings": np.ones((2, 7))}, "embedded in 6 dimensions and concepts in 7"),
         ({"concept_embeddings": np.ones((0, 6))}, "holds no concept"),

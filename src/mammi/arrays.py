@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mammi.errors import InputError
+from mammi.functional.dissection import Areas
 from mammi.functional.similarity import unit_rows
-from mammi.methods import create_method
+from mammi.methods import Evidence, Verdict, create_method, match_units, select_units
 
 __all__ = ["ArrayAnnotations", "annotate_arrays"]
 
@@ -20,14 +21,20 @@ class ArrayAnnotations:
     """What a method says of each unit, as arrays.
 
     Attributes:
-        examples: one int64 array of image indices per unit, by falling activation; empty for a unit without any.
-        scores: float64, shape ``(n_units, n_concepts)``; NaN rows where a unit has no example.
+        examples: one int64 array of image indices per unit, by falling activation; empty for a unit that never varies
+            or is NaN or infinite on some image.
+        scores: float64, shape ``(n_units, n_concepts)``; NaN where a unit has no example.
         concepts: one int64 array of kept concept indices per unit, best first.
+        formulas: one text per unit in which ``{m}`` stands for concept ``m``; None for methods that combine nothing.
+        verdict: effect, q-value, stability and sense of each kept concept, and the reasons for "no concept"; None for
+            methods that do not say how sure they are.
     """
 
     examples: list[NDArray[np.int64]]
     scores: NDArray[np.float64]
     concepts: list[NDArray[np.int64]]
+    formulas: list[str] | None = None
+    verdict: Verdict | None = None
 
 
 def _tensor(values: ArrayLike | Tensor, what: str, ndim: int) -> Tensor:
@@ -56,21 +63,30 @@ def annotate_arrays(
     concept_embeddings: ArrayLike | Tensor,
     template_embedding: ArrayLike | Tensor | None = None,
     *,
+    patients: ArrayLike | None = None,
+    labels: ArrayLike | Tensor | None = None,
+    areas: Areas | None = None,
     method: str = "mammi",
     **options: Any,  # noqa: ANN401 - each method has options of its own
 ) -> ArrayAnnotations:
     """Annotate units from arrays alone.
 
     Args:
-        activations: pooled activations, shape ``(n_images, n_units)``, finite.
+        activations: pooled activations, shape ``(n_images, n_units)``. A unit with a value NaN or infinite gets no
+            concept and costs no other unit anything.
         image_embeddings: shape ``(n_images, d_embed)``; rows of any length, none zero.
-        concept_embeddings: shape ``(n_concepts, d_embed)``; rows of any length, none zero.
-        template_embedding: the bare template, shape ``(d_embed,)`` or ``(1, d_embed)``; None for plain cosines.
+        concept_embeddings: shape ``(n_concepts, d_embed)``, or ``(n_concepts, n_templates, d_embed)`` to average
+            several templates; rows of any length, none zero.
+        template_embedding: the bare template, shape ``(d_embed,)`` or ``(n_templates, d_embed)``; None for plain
+            cosines.
+        patients: who is on each image, ``n_images`` names or numbers; None if each image has its own patient.
+        labels: what each image shows, shape ``(n_images, n_concepts)``: 1 present, 0 absent, NaN unknown.
+        areas: overlap of units and concepts, from `mammi.functional.dissection`, for the mask-based reference.
         method: a name from :func:`mammi.list_methods`.
         **options: the method's own, for example ``example_threshold=0.93, concept_threshold=0.95`` of MAMMI.
 
     Returns:
-        Examples, scores and kept concepts per unit.
+        Examples, scores and kept concepts per unit, and how sure the method is if it says so.
 
     Raises:
         InputError: if a shape, a value or an option is wrong; the message names the argument.
@@ -82,8 +98,10 @@ def annotate_arrays(
     """
     recipe = create_method(method, **options)
     measured = _tensor(activations, "activations", 2)
+    if not len(measured):
+        raise InputError("'activations' holds no image: show the network at least one")
     images = unit_rows(_tensor(image_embeddings, "image_embeddings", 2), "image_embeddings")
-    concepts = unit_rows(_tensor(concept_embeddings, "concept_embeddings", 2), "concept_embeddings")
+    concepts = _texts(concept_embeddings, "concept_embeddings")
     if len(images) != len(measured):
         raise InputError(f"'activations' holds {len(measured)} images and 'image_embeddings' {len(images)}")
     if not len(concepts):
@@ -91,11 +109,58 @@ def annotate_arrays(
     template = None
     if template_embedding is not None:
         bare = template_embedding if isinstance(template_embedding, Tensor) else np.asarray(template_embedding)
-        template = unit_rows(_tensor(bare.reshape(1, -1), "template_embedding", 2), "template_embedding")[0]
-    selection = recipe.select(measured)
-    match = recipe.match(selection, images, concepts, template)
+        template = _texts(bare.reshape(1, *([1] * (bare.ndim == 1)), *bare.shape), "template_embedding")[0]
+    evidence = Evidence(
+        activations=measured,
+        films=images,
+        concepts=concepts,
+        template=template,
+        patients=_patients(patients, len(images)),
+        labels=_labels(labels, (len(images), len(concepts))),
+        areas=areas,
+    )
+    if recipe.needs == "labels" and evidence.labels is None:
+        raise InputError(f"method {method!r} needs 'labels', (n_images, n_concepts) of 1, 0 and NaN")
+    if recipe.needs == "areas" and areas is None:
+        raise InputError(f"method {method!r} needs 'areas': masks or boxes, counted with mammi.functional.dissection")
+    selection = select_units(recipe, lambda units: measured[:, units], measured.shape[1])
+    match = match_units(recipe, evidence, selection)
     return ArrayAnnotations(
         examples=[chosen.numpy() for chosen in selection.per_unit()],
         scores=match.scores.numpy(),
         concepts=[kept.numpy() for kept in match.concepts],
+        formulas=match.formulas,
+        verdict=match.verdict,
     )
+
+
+def _texts(values: ArrayLike | Tensor, what: str) -> Tensor:
+    """Return one row of unit length per concept: the mean over templates of rows of unit length, scaled again."""
+    ndim = values.ndim if isinstance(values, Tensor) else np.ndim(values)
+    if ndim != 3:
+        return unit_rows(_tensor(values, what, 2), what)
+    table = _tensor(values, what, 3)
+    # Concept-major, and kept so: a row never mixes the templates of two concepts.
+    rows = unit_rows(table.reshape(-1, table.shape[2]), what).reshape(table.shape)
+    return unit_rows(rows.mean(dim=1), what)
+
+
+def _patients(patients: ArrayLike | None, n_images: int) -> Tensor:
+    """Number the patients."""
+    if patients is None:
+        return torch.arange(n_images)
+    names = np.asarray(patients)
+    if names.shape != (n_images,):
+        raise InputError(f"'patients' must have one entry an image ({n_images}), got shape {names.shape}")
+    return torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
+
+
+def _labels(labels: ArrayLike | Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    if labels is None:
+        return None
+    table = _tensor(labels, "labels", 2).float()
+    if tuple(table.shape) != shape:
+        raise InputError(f"'labels' must be (n_images, n_concepts) = {shape}, got {tuple(table.shape)}")
+    if not bool(((table == 0) | (table == 1) | table.isnan()).all()):
+        raise InputError("'labels' must be 1, 0 or NaN: take a threshold of soft labels first")
+    return table

@@ -1,7 +1,8 @@
 """The main job: record, select, embed, match, store; resumable at every block. No formula lives here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mammi.capture import LayerPlan, output_layers, plan_layers
 from mammi.concepts import ConceptSet
@@ -19,7 +21,7 @@ from mammi.errors import ImageError, InputError, RunError
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
-from mammi.methods import Match, Method, create_method
+from mammi.methods import Evidence, Match, Method, create_method, match_units, select_units
 from mammi.methods.base import method_options
 from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
@@ -39,8 +41,6 @@ TEMPLATE = "A chest x-ray image of a {}"
 
 #: Films per block of stored activations: at most this much work is lost in a kill.
 BLOCK = 256
-#: Units that are selected or matched together: bounds memory, changes no result.
-TILE = 1024
 
 
 def annotate(
@@ -52,7 +52,7 @@ def annotate(
     layers: Sequence[str],
     out: str | Path,
     method: str = "mammi",
-    template: str = TEMPLATE,
+    template: str | Sequence[str] = TEMPLATE,
     pooling: str | None = None,
     batch_size: int = 16,
     workers: int = 2,
@@ -75,7 +75,8 @@ def annotate(
         out: the run folder; new, empty, or of an earlier call with the same inputs.
         method: a name from `list_methods`.
         template: how a concept is put to the annotator; ``{}`` stands for the concept. The bare template is the same
-            text without it. ``"{}"`` asks with the concept alone, and then no bare template is subtracted.
+            text without it. ``"{}"`` asks with the concept alone, and then no bare template is subtracted. Several
+            templates are averaged at unit length.
         pooling: ``"mean"``, ``"max"`` or ``"cls"``; None for each layer's own.
         batch_size: films per forward pass; another value can change the last bits of an activation.
         workers: threads that decode films; changes no result.
@@ -99,8 +100,12 @@ def annotate(
         raise InputError(f"'on_error' must be fail or skip, got {on_error!r}")
     if batch_size < 1 or workers < 1:
         raise InputError(f"'batch_size' and 'workers' must be at least 1, got {batch_size} and {workers}")
-    if template.count("{}") != 1:
-        raise InputError(f"'template' must hold {{}} once, where the concept goes, got {template!r}")
+    templates = [template] if isinstance(template, str) else list(template)
+    for text in templates:
+        if text.count("{}") != 1:
+            raise InputError(f"'template' must hold {{}} once, where the concept goes, got {text!r}")
+    if not templates:
+        raise InputError("'template' holds no template: give one, or leave it out")
     recipe = create_method(method, **options)
     plans = plan_layers(target, layers, pooling)
     out = Path(out)
@@ -108,7 +113,9 @@ def annotate(
     with locked(out):
         hashes = images.fingerprints(progress=progress)
         store = ActivationStore(out, len(images), BLOCK)
-        job = _Job(target, images, hashes, concepts, vlm, recipe, template, plans, store, batch_size, workers, progress)
+        job = _Job(
+            target, images, hashes, concepts, vlm, recipe, templates, plans, store, batch_size, workers, progress
+        )
         identity = job.identity(method, method_options(method) | options)
         manifest = _resume(job, identity) if (out / "manifest.json").is_file() else _begin(job, identity)
         if manifest["status"] != "complete" or not _intact(job):
@@ -130,7 +137,7 @@ class _Job:
     concepts: ConceptSet
     vlm: Annotator
     recipe: Method
-    template: str
+    templates: list[str]
     plans: list[LayerPlan]
     store: ActivationStore
     batch_size: int
@@ -150,7 +157,7 @@ class _Job:
             "layers": [plan.to_dict() for plan in self.plans],
             "concepts": {"n": len(self.concepts), "fingerprint": self.concepts.fingerprint},
             "vlm": self.vlm.fingerprint,
-            "template": self.template,
+            "template": self.templates[0] if len(self.templates) == 1 else self.templates,
             "method": {"name": method, "options": options},
             "capture": {"batch_size": self.batch_size, "dtype": "float32", "block": self.store.block_size},
         }
@@ -274,7 +281,10 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
     for plan in job.plans:
         store.finish(plan.name, plan.n_units, kept)
     selections = {plan.name: _select(job, plan) for plan in job.plans}
-    chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
+    if job.recipe.needs == "examples":
+        chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
+    else:
+        chosen = np.arange(len(kept))
     matches = _match(job, selections, chosen, kept[chosen])
     outputs = output_layers(job.target)
     tables = [
@@ -318,25 +328,23 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
 def _select(job: _Job, plan: LayerPlan) -> Selection:
     """Choose examples tile by tile, straight from the memory-mapped columns."""
     activations = job.store.read(plan.name)
-    parts = []
-    for start in range(0, len(activations), TILE):
-        tile = torch.from_numpy(np.array(activations[start : start + TILE]))
-        # One broken unit must not cost the others: made constant, it has no examples, and the tables say why.
-        tile[~torch.isfinite(tile).all(dim=1)] = 0
-        parts.append(job.recipe.select(tile.T))
-        job.progress(f"selecting for {plan.name}", min(start + TILE, len(activations)), len(activations))
-    return Selection.concatenate(parts)
+    return select_units(
+        job.recipe,
+        lambda units: torch.from_numpy(np.array(activations[units])).T,
+        len(activations),
+        lambda done, total: job.progress(f"selecting for {plan.name}", done, total),
+    )
 
 
 def _match(
     job: _Job, selections: dict[str, Selection], chosen: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> dict[str, Match]:
-    """Encode the chosen films and the texts once, then score every layer's units tile by tile.
+    """Encode the films and the texts once, then match every layer.
 
     Args:
         job: the call.
         selections: the examples, as columns of the stored activations.
-        chosen: those columns that any unit chose, rising.
+        chosen: those columns that must be encoded, rising.
         rows: the rows of the probing set that they stand for.
     """
     folder = job.store.folder / "embeddings"
@@ -350,28 +358,41 @@ def _match(
         workers=job.workers,
         progress=job.progress,
     )
-    bare = " ".join(job.template.replace("{}", " ").split())
-    texts = [job.template.replace("{}", term) for term in job.concepts.terms]
-    encoded = embed_texts(job.vlm, [*texts, bare] if bare else texts, folder, progress=job.progress)
-    text_rows = unit_rows(torch.from_numpy(encoded), "texts")
-    concept_rows, template_row = text_rows[: len(texts)], text_rows[-1] if bare else None
-    film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else text_rows[:0]
+    concept_rows, template_row = _embed_concepts(job, folder)
+    film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else concept_rows[:0]
+    patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
     matches = {}
     for layer, selection in selections.items():
-        compact = torch.from_numpy(chosen.searchsorted(selection.images.numpy()))
-        parts = []
-        for start in range(0, selection.n_units, TILE):
-            stop = min(start + TILE, selection.n_units)
-            low, high = int(selection.offsets[start]), int(selection.offsets[stop])
-            tile = Selection(
-                compact[low:high], selection.activations[low:high], selection.offsets[start : stop + 1] - low
-            )
-            parts.append(job.recipe.match(tile, film_rows, concept_rows, template_row))
-            job.progress(f"matching {layer}", stop, selection.n_units)
-        matches[layer] = Match(
-            torch.cat([part.scores for part in parts]), [kept for part in parts for kept in part.concepts]
+        units = np.array(job.store.read(layer)).T if job.recipe.needs != "examples" else np.empty((0, 0), np.float32)
+        compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
+        evidence = Evidence(
+            torch.from_numpy(units), film_rows, concept_rows, template_row, patients, _known_labels(job, rows)
         )
+        report = partial(job.progress, f"matching {layer}")
+        matches[layer] = match_units(job.recipe, evidence, compact, report)
     return matches
+
+
+def _embed_concepts(job: _Job, folder: Path) -> tuple[Tensor, Tensor | None]:
+    """Embed every concept in every template, and the bare templates; return their means at unit length."""
+    terms, templates = job.concepts.terms, job.templates
+    bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
+    texts = [template.replace("{}", term) for term in terms for template in templates]
+    encoded = embed_texts(job.vlm, [*texts, *bare], folder, progress=job.progress)
+    rows = unit_rows(torch.from_numpy(encoded), "texts")
+    concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
+    template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None
+    return unit_rows(concepts, "texts"), template
+
+
+def _known_labels(job: _Job, rows: NDArray[np.int64]) -> Tensor | None:
+    """Return what is known of each concept on each film, by the name of the label; None if no label is a concept."""
+    labels = np.full((len(rows), len(job.concepts)), np.nan, dtype=np.float32)
+    for column, name in enumerate(job.images.label_names):
+        concept = job.concepts.find(name)
+        if concept is not None:
+            labels[:, job.concepts.index(concept.term)] = np.asarray(job.images.labels)[rows, column]
+    return None if np.isnan(labels).all() else torch.from_numpy(labels)
 
 
 def _write_films(job: _Job, kept: NDArray[np.int64]) -> pd.DataFrame:

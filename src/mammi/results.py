@@ -1,5 +1,6 @@
 """From what a method found to the tables of a run folder."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class LayerTables:
     annotations: pd.DataFrame
 
 
-def _reason(low: float, high: float, broken: bool, n_examples: int, n_kept: int) -> str:
+def _reason(low: float, high: float, broken: bool, n_examples: int, n_kept: int, said: str) -> str:
     """Say why a unit has no concept; ``""`` if it has one."""
     if n_kept:
         return ""
@@ -35,6 +36,8 @@ def _reason(low: float, high: float, broken: bool, n_examples: int, n_kept: int)
         return "its activation is NaN or infinite on some film"
     if low == high:
         return "it never varies over these films"
+    if said:
+        return said
     if not n_examples:
         return "no film stands out for it"
     return "no concept fits its films better than the bare template"
@@ -74,6 +77,7 @@ def layer_tables(
     concept_column = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
     n_kept = np.array([len(kept) for kept in match.concepts], dtype=np.int64)
     rank_column = _places(unit_column)
+    is_kept = rank_column <= n_kept[unit_column]
     names = np.array(terms, dtype=object)
     has = n_kept > 0
     first = np.array([int(kept[0]) if len(kept) else 0 for kept in match.concepts])
@@ -83,7 +87,7 @@ def layer_tables(
             "layer": [layer] * n_units,
             "unit": np.arange(n_units),
             "output": list(outputs) if outputs else [""] * n_units,
-            "name": np.where(has, names[first], "no concept"),
+            "name": [_name(match, unit, terms) for unit in range(n_units)],
             "score": np.where(has, scores[np.arange(n_units), first], np.nan),
             "n_concepts": n_kept,
             "n_examples": counts,
@@ -91,7 +95,12 @@ def layer_tables(
             "high": high,
             "reason": [
                 _reason(
-                    float(low[u]), float(high[u]), not np.isfinite(low[u] + high[u]), int(counts[u]), int(n_kept[u])
+                    float(low[u]),
+                    float(high[u]),
+                    not np.isfinite(low[u] + high[u]),
+                    int(counts[u]),
+                    int(n_kept[u]),
+                    match.verdict.reasons[u] if match.verdict else "",
                 )
                 for u in range(n_units)
             ],
@@ -113,10 +122,34 @@ def layer_tables(
             "rank": rank_column,
             "concept": names[concept_column],
             "score": scores[unit_column, concept_column],
-            "kept": rank_column <= n_kept[unit_column],
+            "kept": is_kept,
+            **_certainty(match, unit_column, is_kept),
         }
     )
     return LayerTables(units, examples, annotations)
+
+
+def _name(match: Match, unit: int, terms: Sequence[str]) -> str:
+    """Return the formula of a unit in words, else its best concept, else "no concept"."""
+    kept = match.concepts[unit].tolist()
+    formula = match.formulas[unit] if match.formulas else ""
+    if not kept:
+        return "no concept"
+    if not formula:
+        return str(terms[kept[0]])
+    return re.sub(r"\{(\d+)\}", lambda place: str(terms[int(place[1])]), formula)
+
+
+def _certainty(match: Match, units: NDArray[np.int64], is_kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Return the columns that say how sure a method is; NaN (sense 0) where it does not say."""
+    columns = {name: np.full(len(units), np.nan) for name in ("effect", "q_value", "stability")}
+    sense = np.zeros(len(units), dtype=np.int64)
+    if match.verdict is not None and is_kept.any():
+        wanted = np.unique(units[is_kept])
+        for name, column in columns.items():
+            column[is_kept] = np.concatenate([getattr(match.verdict, name)[unit].numpy() for unit in wanted])
+        sense[is_kept] = np.concatenate([match.verdict.sense[unit].numpy() for unit in wanted])
+    return {**columns, "sense": sense}
 
 
 def _places(groups: NDArray[np.int64]) -> NDArray[np.int64]:

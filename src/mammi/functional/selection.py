@@ -44,6 +44,19 @@ class Selection:
         """Return one int64 tensor of image indices per unit."""
         return list(torch.split(self.images, self.counts.tolist()))
 
+    def only(self, units: Tensor) -> "Selection":
+        """Return the selection of some units, int64 indices in the order wanted."""
+        parts = self.per_unit()
+        values = torch.split(self.activations, self.counts.tolist())
+        wanted = units.tolist()
+        empty = self.images[:0]
+        counts = self.counts[units]
+        return Selection(
+            torch.cat([parts[unit] for unit in wanted]) if wanted else empty,
+            torch.cat([values[unit] for unit in wanted]) if wanted else self.activations[:0],
+            torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        )
+
     @staticmethod
     def concatenate(parts: "list[Selection]") -> "Selection":
         """Join selections of consecutive blocks of units."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -11,7 +11,57 @@ from mammi.errors import InputError
 from mammi.functional.selection import Selection
 from mammi.registry import Registry
 
-__all__ = ["METHODS", "Match", "Method", "create_method", "list_methods", "method_options"]
+if TYPE_CHECKING:
+    from mammi.functional.dissection import Areas
+
+__all__ = ["METHODS", "Evidence", "Match", "Method", "Needs", "Verdict", "create_method", "list_methods"]
+
+#: What must be known of the films: those that any unit chose, all of them, which concepts they show (a label table),
+#: or where they show them (masks or boxes).
+Needs = Literal["examples", "films", "labels", "areas"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a method may look at: the units of one layer, the films that were encoded, the concepts.
+
+    Attributes:
+        activations: float32 or float64, shape ``(n_films, n_units)``, finite: pooled activations on these films.
+        films: float64, shape ``(n_films, d_embed)``, rows of unit length. Without a row where the method needs none.
+        concepts: float64, shape ``(n_concepts, d_embed)``, rows of unit length; several templates are averaged.
+        template: float64, shape ``(d_embed,)``: the bare template at unit length; None for plain cosines.
+        patients: int64, shape ``(n_films,)``: films with the same number are of one patient.
+        labels: float32, shape ``(n_films, n_concepts)``: 1 present, 0 absent, NaN unknown; None without a label table.
+        areas: how units and concepts overlap on the films with masks; None without masks.
+    """
+
+    activations: Tensor
+    films: Tensor
+    concepts: Tensor
+    template: Tensor | None
+    patients: Tensor
+    labels: Tensor | None = None
+    areas: "Areas | None" = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How sure a method is of the concepts it kept, one entry a unit; tensors follow the order of the kept concepts.
+
+    Attributes:
+        effect: float64: the method's own effect size, in [-1, 1]; negative where the unit fires when the concept is
+            absent.
+        q_value: float64, in [0, 1]: the false discovery rate at which the unit still has this concept.
+        stability: float64, in [0, 1]: share of resamples of the patients that keep it.
+        sense: int64: number of the cluster of examples it names; 0 for a unit with one sense.
+        reasons: why a unit has no concept, in words; ``""`` where it has one.
+    """
+
+    effect: list[Tensor]
+    q_value: list[Tensor]
+    stability: list[Tensor]
+    sense: list[Tensor]
+    reasons: list[str]
 
 
 @dataclass(frozen=True)
@@ -19,26 +69,41 @@ class Match:
     """What a method says of a block of units.
 
     Attributes:
-        scores: float64, shape ``(n_units, n_concepts)``; NaN rows for units without an example.
+        scores: float64, shape ``(n_units, n_concepts)``, higher is better; NaN for what has no score.
         concepts: one int64 tensor of kept concept indices per unit, best first.
+        formulas: one text per unit in which ``{m}`` stands for concept ``m``, for example ``"{3} AND NOT {7}"``;
+            ``""`` where the kept concepts say all. None for methods that never combine concepts.
+        verdict: how sure the method is; None for methods that do not say.
     """
 
     scores: Tensor
     concepts: list[Tensor]
+    formulas: list[str] | None = None
+    verdict: Verdict | None = None
 
 
 class Method(Protocol):
-    """A recipe in two steps, so that only chosen images need be encoded between them.
+    """A recipe in two steps, so that only chosen films need be encoded between them.
 
     Implementations are frozen dataclasses: their fields are the method's options, with the published defaults.
     """
 
-    def select(self, activations: Tensor) -> Selection:
-        """Choose the examples of units from their activations, ``(n_images, n_units)``."""
+    @property
+    def needs(self) -> Needs:
+        """What must be known of the films."""
         ...
 
-    def match(self, selection: Selection, images: Tensor, concepts: Tensor, template: Tensor | None = None) -> Match:
-        """Score and keep concepts from rows of unit length: images, concepts, and the bare template if one is used."""
+    @property
+    def whole_layer(self) -> bool:
+        """Whether what is said of a unit depends on the other units of its layer."""
+        ...
+
+    def select(self, activations: Tensor) -> Selection:
+        """Choose the examples of units from their activations, ``(n_films, n_units)``."""
+        ...
+
+    def match(self, evidence: Evidence, selection: Selection) -> Match:
+        """Score and keep concepts; the film indices of ``selection`` are rows of ``evidence.films``."""
         ...
 
 

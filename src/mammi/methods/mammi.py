@@ -9,7 +9,7 @@ from torch import Tensor
 from mammi.errors import InputError
 from mammi.functional.matching import concept_scores, keep_best, mean_embeddings
 from mammi.functional.selection import Selection, limit_examples, select_adaptive, select_quantile, select_top
-from mammi.methods.base import METHODS, Match
+from mammi.methods.base import METHODS, Evidence, Match, Needs
 
 __all__ = ["Mammi"]
 
@@ -71,7 +71,18 @@ class Mammi:
             chosen = select_adaptive(activations, self.example_threshold)
         return limit_examples(activations, chosen, self.min_examples, self.max_examples)
 
-    def match(self, selection: Selection, images: Tensor, concepts: Tensor, template: Tensor | None = None) -> Match:
-        """Score concepts for the units of ``selection``; all rows given have unit length, float64."""
-        scores = concept_scores(mean_embeddings(selection, images), concepts, template)
+    @property
+    def needs(self) -> Needs:
+        """The chosen films."""
+        return "examples"
+
+    @property
+    def whole_layer(self) -> bool:
+        """A unit is named from its own examples alone."""
+        return False
+
+    def match(self, evidence: Evidence, selection: Selection) -> Match:
+        """Score concepts by the mean over examples, and keep all within a share of the best."""
+        means = mean_embeddings(selection, evidence.films)
+        scores = concept_scores(means, evidence.concepts, evidence.template)
         return Match(scores, keep_best(scores, self.concept_threshold))

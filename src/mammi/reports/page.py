@@ -89,8 +89,23 @@ def _render(run: Run, units: pd.DataFrame, with_images: bool, progress: Progress
             style=_asset("page.css"),
             script=_asset("page.js"),
             with_images=with_images,
+            how_to_read=_how_to_read(run.manifest["identity"]),
         )
     )
+
+
+def _how_to_read(identity: dict[str, Any]) -> str:
+    """Say in words what the scores of a run are."""
+    templates = identity["template"] if isinstance(identity["template"], list) else [identity["template"]]
+    asked = " and ".join(f"“{text.replace('{}', '…')}”" for text in templates)
+    method = identity["method"]
+    if method["name"] == "mammi":
+        return (
+            f"Mean over the unit's example films of the cosine with {asked}, less the cosine with the bare template. "
+            f"Concepts above {method['options']['concept_threshold']} of the best score are kept. A score is no "
+            "probability, and the method gives no error rate: a name is a lead to check against the films."
+        )
+    return f"Concepts were put to the annotator as {asked}; what a score means is said on the page of the method."
 
 
 def _asset(name: str) -> str:
