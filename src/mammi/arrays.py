@@ -66,6 +66,7 @@ def annotate_arrays(
     patients: ArrayLike | None = None,
     labels: ArrayLike | Tensor | None = None,
     areas: Areas | None = None,
+    control: ArrayLike | Tensor | None = None,
     method: str = "mammi",
     **options: Any,  # noqa: ANN401 - each method has options of its own
 ) -> ArrayAnnotations:
@@ -82,6 +83,7 @@ def annotate_arrays(
         patients: who is on each image, ``n_images`` names or numbers; None if each image has its own patient.
         labels: what each image shows, shape ``(n_images, n_concepts)``: 1 present, 0 absent, NaN unknown.
         areas: overlap of units and concepts, from `mammi.functional.dissection`, for the mask-based reference.
+        control: activations of an untrained copy of the network on the same images, ``(n_images, n_control_units)``.
         method: a name from :func:`mammi.list_methods`.
         **options: the method's own, for example ``example_threshold=0.93, concept_threshold=0.95`` of MAMMI.
 
@@ -118,6 +120,7 @@ def annotate_arrays(
         patients=_patients(patients, len(images)),
         labels=_labels(labels, (len(images), len(concepts))),
         areas=areas,
+        control=None if control is None else _control(_tensor(control, "control", 2), len(images)),
     )
     if recipe.needs == "labels" and evidence.labels is None:
         raise InputError(f"method {method!r} needs 'labels', (n_images, n_concepts) of 1, 0 and NaN")
@@ -153,6 +156,14 @@ def _patients(patients: ArrayLike | None, n_images: int) -> Tensor:
     if names.shape != (n_images,):
         raise InputError(f"'patients' must have one entry an image ({n_images}), got shape {names.shape}")
     return torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
+
+
+def _control(activations: Tensor, n_images: int) -> Tensor:
+    """Return the control units that vary and are finite."""
+    if len(activations) != n_images:
+        raise InputError(f"'control' holds {len(activations)} images, 'activations' {n_images}")
+    finite = activations[:, torch.isfinite(activations).all(dim=0)]
+    return finite[:, finite.amax(dim=0) > finite.amin(dim=0)]
 
 
 def _labels(labels: ArrayLike | Tensor | None, shape: tuple[int, int]) -> Tensor | None:

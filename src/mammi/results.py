@@ -142,7 +142,7 @@ def _name(match: Match, unit: int, terms: Sequence[str]) -> str:
 
 def _certainty(match: Match, units: NDArray[np.int64], is_kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Return the columns that say how sure a method is; NaN (sense 0) where it does not say."""
-    columns = {name: np.full(len(units), np.nan) for name in ("effect", "q_value", "stability")}
+    columns = {name: np.full(len(units), np.nan) for name in ("effect", "q_value", "stability", "purity")}
     sense = np.zeros(len(units), dtype=np.int64)
     if match.verdict is not None and is_kept.any():
         wanted = np.unique(units[is_kept])

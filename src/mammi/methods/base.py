@@ -33,6 +33,8 @@ class Evidence:
         patients: int64, shape ``(n_films,)``: films with the same number are of one patient.
         labels: float32, shape ``(n_films, n_concepts)``: 1 present, 0 absent, NaN unknown; None without a label table.
         areas: how units and concepts overlap on the films with masks; None without masks.
+        control: activations of an untrained copy of the network on the same films, ``(n_films, n_control_units)``,
+            none of them constant; None where there is no such copy.
     """
 
     activations: Tensor
@@ -42,6 +44,7 @@ class Evidence:
     patients: Tensor
     labels: Tensor | None = None
     areas: "Areas | None" = None
+    control: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Verdict:
             absent.
         q_value: float64, in [0, 1]: the false discovery rate at which the unit still has this concept.
         stability: float64, in [0, 1]: share of resamples of the patients that keep it.
-        sense: int64: number of the cluster of examples it names; 0 for a unit with one sense.
+        sense: int64: number of the group of examples it names; 0 for a unit with one sense.
+        purity: float64, in [0, 1]: share of that group's films that are more like this concept than like the other
+            sense's; 1 for a unit with one sense.
         reasons: why a unit has no concept, in words; ``""`` where it has one.
     """
 
@@ -61,6 +66,7 @@ class Verdict:
     q_value: list[Tensor]
     stability: list[Tensor]
     sense: list[Tensor]
+    purity: list[Tensor]
     reasons: list[str]
 
 

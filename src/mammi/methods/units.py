@@ -1,7 +1,7 @@
 """How a method meets the units of a layer: dead units never reach it, and many units come in tiles."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -94,15 +94,11 @@ def _only(evidence: Evidence, units: Tensor) -> Evidence:
 def _silent(n_units: int) -> Verdict:
     """Return a verdict that says nothing of any unit."""
     numbers = [torch.empty(0, dtype=torch.float64)] * n_units
-    return Verdict(
-        list(numbers), list(numbers), list(numbers), [torch.empty(0, dtype=torch.int64)] * n_units, [""] * n_units
-    )
+    senses = [torch.empty(0, dtype=torch.int64)] * n_units
+    return Verdict(list(numbers), list(numbers), list(numbers), senses, list(numbers), [""] * n_units)
 
 
 def _fill(verdict: Verdict, part: Verdict, units: list[int]) -> None:
     for place, unit in enumerate(units):
-        verdict.effect[unit] = part.effect[place]
-        verdict.q_value[unit] = part.q_value[place]
-        verdict.stability[unit] = part.stability[place]
-        verdict.sense[unit] = part.sense[place]
-        verdict.reasons[unit] = part.reasons[place]
+        for field in fields(Verdict):
+            getattr(verdict, field.name)[unit] = getattr(part, field.name)[place]

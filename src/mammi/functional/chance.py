@@ -1,0 +1,127 @@
+"""What chance alone would give: films dealt to units at random, patient by patient; and false discoveries."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mammi.errors import InputError
+
+__all__ = [
+    "adjusted",
+    "benjamini_hochberg",
+    "extreme_p_values",
+    "patient_folds",
+    "patient_resamples",
+    "patient_shuffles",
+]
+
+
+def patient_shuffles(patients: Tensor, n_shuffles: int, seed: int) -> Iterator[Tensor]:
+    """Deal films anew, patients as whole blocks.
+
+    The films of a patient stay together and in order, the order of patients is random. Both sides of a comparison keep
+    the likeness of one patient's films, and lose what joins them (block permutation for exchangeable groups:
+    Winkler et al., NeuroImage 2015; blocks of unequal length are laid end to end).
+
+    Args:
+        patients: int64, shape ``(n_films,)``.
+        n_shuffles: how many.
+        seed: of the random order.
+
+    Yields:
+        A pair of int64 rows stacked, shape ``(2, n_films)``: film ``pair[0, i]`` takes the place of ``pair[1, i]``.
+    """
+    order = patients.argsort(stable=True)
+    sizes = torch.unique_consecutive(patients[order], return_counts=True)[1]
+    blocks = torch.split(order, sizes.tolist())
+    generator = np.random.default_rng(seed)
+    for _ in range(n_shuffles):
+        dealt = torch.cat([blocks[place] for place in generator.permutation(len(blocks)).tolist()])
+        yield torch.stack([dealt, order])
+
+
+def patient_resamples(patients: Tensor, n_resamples: int, seed: int) -> Iterator[Tensor]:
+    """Draw patients with replacement, each with all its films.
+
+    Args:
+        patients: int64, shape ``(n_films,)``.
+        n_resamples: how many.
+        seed: of the draws.
+
+    Yields:
+        How often each film is in the resample: int64, shape ``(n_films,)``.
+    """
+    numbers = torch.unique(patients, return_inverse=True)[1]
+    n_patients = int(numbers.max()) + 1
+    generator = np.random.default_rng(seed)
+    for _ in range(n_resamples):
+        drawn = np.bincount(generator.integers(0, n_patients, n_patients), minlength=n_patients)
+        yield torch.from_numpy(drawn)[numbers]
+
+
+def patient_folds(patients: Tensor, n_folds: int, seed: int) -> Tensor:
+    """Deal patients to folds at random: int64 in ``[0, n_folds)``, shape ``(n_films,)``; no patient is in two folds."""
+    numbers = torch.unique(patients, return_inverse=True)[1]
+    n_patients = int(numbers.max()) + 1
+    order = np.random.default_rng(seed).permutation(n_patients)
+    return torch.from_numpy(order % n_folds)[numbers]
+
+
+def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
+    r"""Return the chance of a maximum as large as observed, from a modest number of maxima under the null.
+
+    A Gumbel distribution is fitted to each unit's null maxima by its mean and standard deviation (the law of the
+    largest of many scores), so that p-values below one over the number of shuffles have a meaning; the p-value is
+    never below what the Gumbel tail gives, nor below a tenth of the resolution of the shuffles pooled over units.
+
+    Args:
+        observed: float64, ``(n_units,)`` or ``(n_units, n)``.
+        null: float64, shape ``(n_shuffles, n_units)``, at least 20 shuffles.
+
+    Returns:
+        In ``(0, 1]``, of the shape of ``observed``.
+
+    Raises:
+        InputError: if there are fewer than 20 shuffles.
+    """
+    if len(null) < 20:
+        raise InputError(f"a null needs at least 20 shuffles, got {len(null)}")
+    scale = (null.std(dim=0) * math.sqrt(6) / math.pi).clamp(min=1e-12)
+    place = null.mean(dim=0) - 0.5772156649015329 * scale
+    extra = (1,) * (observed.ndim - 1)
+    standard = (observed - place.reshape(-1, *extra)) / scale.reshape(-1, *extra)
+    # 1 - exp(-exp(-x)), exact in the far tail.
+    tail = -torch.expm1(-torch.exp(-standard))
+    return tail.clamp(min=0.1 / null.numel(), max=1.0)
+
+
+def benjamini_hochberg(p_values: Tensor) -> Tensor:
+    r"""Return q-values: the false discovery rate at which each test is still a discovery.
+
+    :math:`q_{(i)} = \min_{j \ge i} n p_{(j)} / j` (Benjamini and Hochberg, JRSS B 1995).
+
+    Args:
+        p_values: float64, shape ``(n,)``, in ``[0, 1]``.
+    """
+    return adjusted(p_values, p_values)
+
+
+def adjusted(p_values: Tensor, family: Tensor) -> Tensor:
+    """Return the q-values that ``p_values`` would have among the tests of ``family``, by Benjamini and Hochberg.
+
+    Args:
+        p_values: any shape, float64.
+        family: the p-values of all tests, shape ``(n,)``, float64.
+    """
+    if not len(family):
+        return torch.ones_like(p_values)
+    ordered = family.sort().values
+    ranks = torch.arange(1, len(ordered) + 1, dtype=torch.float64)
+    q_values = (ordered * len(ordered) / ranks).flip(0).cummin(0).values.flip(0).clamp(max=1.0)
+    place = torch.searchsorted(ordered, p_values.contiguous())
+    # A p-value above all of the family is no better than the last; between two it takes the next one's.
+    beyond = place == len(ordered)
+    return torch.where(beyond, torch.maximum(q_values[-1], p_values), q_values[place.clamp(max=len(ordered) - 1)])
