@@ -174,12 +174,14 @@ class WeighedLayer:
 
 
 def _largest(scores: Tensor) -> Tensor:
-    return scores.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
+    largest: Tensor = scores.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
+    return largest
 
 
 def _unit_columns(weights: Tensor) -> Tensor:
     centred = weights - weights.mean(dim=0)
-    return centred / torch.linalg.vector_norm(centred, dim=0).clamp(min=1e-300)
+    lengths: Tensor = torch.linalg.vector_norm(centred, dim=0).clamp(min=1e-300)
+    return centred / lengths
 
 
 def _sharpest(standard: Tensor, films: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
