@@ -1,0 +1,152 @@
+"""Every method names every unit; what it says first, what it keeps, what it names that means nothing."""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mammi.arrays import ArrayAnnotations, annotate_arrays
+from mammi.benchmark.material import Material
+from mammi.benchmark.planting import Planted, plant
+from mammi.methods import METHODS, create_method
+from mammi.types import Progress, no_progress
+
+__all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest"]
+
+#: Methods that come in several published kinds.
+_KINDS: dict[str, list[dict[str, Any]]] = {
+    "clip-dissect": [
+        {"similarity": name} for name in ("soft_wpmi", "wpmi", "rank_reorder", "cos_similarity", "cos_similarity_cubed")
+    ]
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A method with its options, under a title."""
+
+    title: str
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def contestants() -> list[Contestant]:
+    """Return every method that needs films and concepts only, ours first, the others in order of registration."""
+    found = []
+    for name in sorted(METHODS.names(), key=lambda name: name != "calibrated"):
+        for options in _KINDS.get(name, [{}]):
+            if create_method(name, **options).needs in ("examples", "films"):
+                kind = "".join(f" ({value})" for value in options.values())
+                found.append(Contestant(f"{name}{kind}", name, options))
+    return found
+
+
+def first_names(found: ArrayAnnotations, unit: int, n: int) -> list[int]:
+    """Return the first ``n`` concepts of a unit: those kept, best first, then the others by score."""
+    kept = found.concepts[unit].tolist()
+    scores = np.nan_to_num(found.scores[unit], nan=-np.inf)
+    # An infinite score that was NaN is no candidate.
+    rest = [m for m in np.argsort(-scores, kind="stable").tolist() if m not in set(kept) and np.isfinite(scores[m])]
+    return (kept + rest)[:n]
+
+
+def says_absent(found: ArrayAnnotations, unit: int, concept: int) -> bool:
+    """Tell whether a unit's formula takes a concept as absent: "NOT {3}", or a negative weight."""
+    formula = found.formulas[unit] if found.formulas else ""
+    return re.search(rf"(NOT |- ?[\d.]+ ?)\{{{concept}\}}", formula) is not None
+
+
+def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
+    """Judge one method on some units.
+
+    Returns:
+        One row a unit: ``kind``; whether the first concept is right (``hit1``), or one of the first five (``hit5``);
+        whether the unit was named at all (``named``), and its first name is right (``right``). A unit that means
+        nothing has no hits; its name is false if it has one.
+    """
+    rows = []
+    for place, unit in enumerate(units):
+        first = first_names(found, place, 5)
+
+        def is_right(concept: int, place: int = place, unit: Planted = unit) -> bool:
+            return concept in unit.truths and says_absent(found, place, concept) == unit.absent
+
+        named = len(found.concepts[place]) > 0
+        hits = [is_right(concept) for concept in first]
+        rows.append(
+            {
+                "kind": unit.kind,
+                "hit1": float(any(hits[:1])) if unit.truths else np.nan,
+                "hit5": float(any(hits)) if unit.truths else np.nan,
+                "named": float(named),
+                "right": float(named and hits[0]) if unit.truths else np.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right"])
+
+
+def _layers(material: Material, seed: int) -> Iterable[tuple[list[Planted], NDArray[np.float64]]]:
+    """Yield what is annotated as one layer each time: the planted units, every real layer, every untrained layer."""
+    planted = plant(material.labels, material.patients, seed)
+    yield planted, np.stack([unit.activation for unit in planted], axis=1)
+    for units in material.layers.values():
+        if units:
+            yield units, np.stack([unit.activation for unit in units], axis=1)
+    for name, activations in material.untrained_too.items():
+        live = activations[:, activations.max(axis=0) > activations.min(axis=0)]
+        units = [Planted(f"untrained {name}", column, frozenset()) for column in live.T]
+        if units:
+            yield units, live
+
+
+def run_contest(
+    materials: Iterable[tuple[int, Material]],
+    methods: Sequence[Contestant] | None = None,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """Let every method name every unit of every material.
+
+    Args:
+        materials: pairs of a seed and a probing set; the seed plants the units.
+        methods: who takes part; all by default.
+        progress: told after each method.
+
+    Returns:
+        One row per material, method and unit: ``seed, quality, zero_shot, method``, the columns of `judge`, and the
+        ``seconds`` per unit that the method took.
+    """
+    tables = []
+    methods = contestants() if methods is None else list(methods)
+    for seed, material in materials:
+        zero_shot = material.zero_shot
+        layers = list(_layers(material, seed))
+        control = np.concatenate(list(material.untrained.values()), axis=1) if material.untrained else None
+        for done, contestant in enumerate(methods, start=1):
+            for units, activations in layers:
+                began = time.perf_counter()
+                found = annotate_arrays(
+                    activations,
+                    material.films,
+                    material.concepts,
+                    material.template,
+                    patients=material.patients,
+                    control=control,
+                    method=contestant.method,
+                    **contestant.options,
+                )
+                seconds = (time.perf_counter() - began) / len(units)
+                table = judge(found, units).assign(
+                    seed=seed,
+                    quality=material.quality,
+                    zero_shot=zero_shot,
+                    method=contestant.title,
+                    seconds=seconds,
+                )
+                tables.append(table)
+            progress(f"naming units, seed {seed}, {material.quality}", done, len(methods))
+    return pd.concat(tables, ignore_index=True)
