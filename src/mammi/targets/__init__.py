@@ -5,6 +5,7 @@
 
 from mammi.targets.layers import LayerInfo, Layout, Pooling, default_pooling, layout_of, list_layers, unit_axis
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
+from mammi.targets.randomised import randomised
 from mammi.targets.target import Target, create_target, list_targets
 from mammi.targets.weights import load_weights, read_weights
 
@@ -22,6 +23,7 @@ __all__ = [
     "list_layers",
     "list_targets",
     "load_weights",
+    "randomised",
     "read_weights",
     "unit_axis",
 ]
