@@ -24,6 +24,10 @@ def test_ranks_equal_counting_what_stands_before():
         assert rank == slow
 
 
+def test_ties_go_by_index_in_a_large_set_too():
+    assert truth_ranks(torch.arange(2000.0)[None] // 1000, [{1500}]).tolist() == [501]
+
+
 def test_a_unit_without_a_score_has_no_rank():
     assert truth_ranks(torch.tensor([[NAN, NAN], [NAN, -torch.inf]]), [{0}, {1}]).tolist()[0] == math.inf
     assert truth_ranks(torch.zeros(0, 3), []).tolist() == []

@@ -69,9 +69,11 @@ def test_merged_parts_and_another_order_equal_the_whole():
 
 def test_a_cosine_is_never_above_one():
     def rounded(texts):
-        return torch.full((len(texts), 3), 0.1, dtype=torch.float64)
+        return torch.tensor([[1, 2 / 7, 2 / 3]], dtype=torch.float64).expand(len(texts), -1)
 
-    assert judge(UNITS, mini=rounded).compute()["cosine mini"] <= 1
+    row = torch.nn.functional.normalize(rounded(["a"]), dim=1)
+    assert (row @ row.T).item() > 1, "its cosine with itself is rounded up"
+    assert judge(UNITS, mini=rounded).compute()["cosine mini"] == 1
     assert LabelAgreement([]).compute()["units"] == 0
     assert math.isnan(judge([], mini=encode).compute()["cosine mini"])
 

@@ -44,7 +44,7 @@ def abstention(units):
     return judge
 
 
-UNITS = [(True, True, 0.9, True), (True, False, 0.2, True), (False, False, 0.8, True), (True, False, 0.5, False)]
+UNITS = [(True, True, 0.9, True), (True, False, 0.2, True), (False, False, 0.95, True), (True, False, 0.5, False)]
 UNITS += [(False, False, NAN, False), (False, False, NAN, False)]
 
 

@@ -78,8 +78,15 @@ def test_a_resnet_of_torchvision(films):
     assert (pooled.std(0) > 0.01).float().mean() > 0.95
 
 
+class Forgetful(nn.Linear):
+    """Resets its bias alone."""
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.bias)
+
+
 class Odd(nn.Module):
-    """Parameters of its own, weight norm, attention, a layer scale, and a tied weight."""
+    """Parameters of its own, weight norm, attention, a layer scale, a tied weight, and a half-hearted reset."""
 
     def __init__(self):
         super().__init__()
@@ -92,12 +99,14 @@ class Odd(nn.Module):
         self.twin = nn.Linear(8, 8, bias=False)
         self.other = nn.Linear(8, 8, bias=False)
         self.other.weight = self.twin.weight
+        self.last = Forgetful(4, 4)
+        nn.init.normal_(self.last.weight)
 
     def forward(self, x):
         x = self.conv(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
         x = x + self.scale * self.attention(self.norm(x), x, x)[0]
-        return self.fc(self.other(self.twin(x[:, 0])))
+        return self.last(self.fc(self.other(self.twin(x[:, 0]))))
 
 
 def test_parameters_that_no_module_resets_are_drawn_alike(films):
@@ -106,7 +115,13 @@ def test_parameters_that_no_module_resets_are_drawn_alike(films):
     target = create_target(model, size=32, channels=1)
     control = randomised(target, ())
     before, after = model.state_dict(), control.model.state_dict()
-    for name in ("token", "attention.in_proj_weight", "fc.parametrizations.weight.original1", "twin.weight"):
+    for name in (
+        "token",
+        "attention.in_proj_weight",
+        "fc.parametrizations.weight.original1",
+        "twin.weight",
+        "last.weight",
+    ):
         assert not torch.equal(before[name], after[name]), name
     assert after["token"].mean().item() == pytest.approx(3, abs=0.05)
     assert after["token"].std() < 0.06
