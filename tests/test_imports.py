@@ -32,8 +32,10 @@ MAY_IMPORT = {
     "results": {"functional", "data", "methods"},
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
-        *("methods", "metrics", "store", "engine", "results"),
+        *("methods", "metrics", "store", "engine", "results", "untrained"),
     },
+    "untrained": {"capture", "data", "engine", "store", "targets"},
+    "benchmark": {"arrays", "capture", "concepts", "methods", "phantoms", "targets", "vlms"},
     "reports": {"store", "data"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.

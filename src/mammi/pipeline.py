@@ -21,7 +21,7 @@ from mammi.errors import ImageError, InputError, RunError
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
-from mammi.methods import Evidence, Match, Method, create_method, match_units, select_units
+from mammi.methods import Evidence, Match, Method, create_method, match_units, select_units, wants_control
 from mammi.methods.base import method_options
 from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
@@ -32,6 +32,7 @@ from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
 from mammi.targets import Target
 from mammi.types import Progress, no_progress
+from mammi.untrained import record_untrained
 from mammi.vlms import Annotator
 
 __all__ = ["TEMPLATE", "annotate"]
@@ -41,6 +42,8 @@ TEMPLATE = "A chest x-ray image of a {}"
 
 #: Films per block of stored activations: at most this much work is lost in a kill.
 BLOCK = 256
+#: Seed of the weights of an untrained copy of the network.
+CONTROL_SEED = 1
 
 
 def annotate(
@@ -285,7 +288,7 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
         chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
     else:
         chosen = np.arange(len(kept))
-    matches = _match(job, selections, chosen, kept[chosen])
+    matches = _match(job, selections, chosen, kept[chosen], _control(job, kept))
     outputs = output_layers(job.target)
     tables = [
         layer_tables(
@@ -336,8 +339,30 @@ def _select(job: _Job, plan: LayerPlan) -> Selection:
     )
 
 
+def _control(job: _Job, kept: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
+    """Record the untrained copy that the method compares with, if it does; return its units and its films' places."""
+    if not wants_control(job.recipe):
+        return None
+    units, places = record_untrained(
+        job.target,
+        job.plans,
+        job.images,
+        kept,
+        job.store,
+        seed=CONTROL_SEED,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    return units, torch.from_numpy(places)
+
+
 def _match(
-    job: _Job, selections: dict[str, Selection], chosen: NDArray[np.int64], rows: NDArray[np.int64]
+    job: _Job,
+    selections: dict[str, Selection],
+    chosen: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    control: tuple[Tensor, Tensor] | None,
 ) -> dict[str, Match]:
     """Encode the films and the texts once, then match every layer.
 
@@ -346,6 +371,7 @@ def _match(
         selections: the examples, as columns of the stored activations.
         chosen: those columns that must be encoded, rising.
         rows: the rows of the probing set that they stand for.
+        control: units of an untrained copy and the places of its films among the encoded ones; None without a copy.
     """
     folder = job.store.folder / "embeddings"
     films = embed_films(
@@ -366,7 +392,14 @@ def _match(
         units = np.array(job.store.read(layer)).T if job.recipe.needs != "examples" else np.empty((0, 0), np.float32)
         compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
         evidence = Evidence(
-            torch.from_numpy(units), film_rows, concept_rows, template_row, patients, _known_labels(job, rows)
+            activations=torch.from_numpy(units),
+            films=film_rows,
+            concepts=concept_rows,
+            template=template_row,
+            patients=patients,
+            labels=_known_labels(job, rows),
+            control=control[0] if control else None,
+            control_films=control[1] if control else None,
         )
         report = partial(job.progress, f"matching {layer}")
         matches[layer] = match_units(job.recipe, evidence, compact, report)

@@ -52,7 +52,8 @@ def first_names(found: ArrayAnnotations, unit: int, n: int) -> list[int]:
     scores = np.nan_to_num(found.scores[unit], nan=-np.inf)
     # An infinite score that was NaN is no candidate.
     rest = [m for m in np.argsort(-scores, kind="stable").tolist() if m not in set(kept) and np.isfinite(scores[m])]
-    return (kept + rest)[:n]
+    first: list[int] = (kept + rest)[:n]
+    return first
 
 
 def says_absent(found: ArrayAnnotations, unit: int, concept: int) -> bool:

@@ -1,1 +1,1 @@
-
+"""The results as a page: tables and pictures."""

@@ -1,6 +1,6 @@
 """One published recipe a file, composed from ``functional/``; a method sees arrays, never a model."""
 
-from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods
+from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods, wants_control
 from mammi.methods.calibrated import Calibrated
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
@@ -17,4 +17,5 @@ __all__ = [
     "list_methods",
     "match_units",
     "select_units",
+    "wants_control",
 ]

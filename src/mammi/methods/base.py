@@ -14,7 +14,17 @@ from mammi.registry import Registry
 if TYPE_CHECKING:
     from mammi.functional.dissection import Areas
 
-__all__ = ["METHODS", "Evidence", "Match", "Method", "Needs", "Verdict", "create_method", "list_methods"]
+__all__ = [
+    "METHODS",
+    "Evidence",
+    "Match",
+    "Method",
+    "Needs",
+    "Verdict",
+    "create_method",
+    "list_methods",
+    "wants_control",
+]
 
 #: What must be known of the films: those that any unit chose, all of them, which concepts they show (a label table),
 #: or where they show them (masks or boxes).
@@ -33,8 +43,9 @@ class Evidence:
         patients: int64, shape ``(n_films,)``: films with the same number are of one patient.
         labels: float32, shape ``(n_films, n_concepts)``: 1 present, 0 absent, NaN unknown; None without a label table.
         areas: how units and concepts overlap on the films with masks; None without masks.
-        control: activations of an untrained copy of the network on the same films, ``(n_films, n_control_units)``,
-            none of them constant; None where there is no such copy.
+        control: activations of an untrained copy of the network, ``(n_control_films, n_control_units)``, none of them
+            constant; None where there is no such copy.
+        control_films: int64, ``(n_control_films,)``: rows of the films that the copy was shown; None for all.
     """
 
     activations: Tensor
@@ -45,6 +56,7 @@ class Evidence:
     labels: Tensor | None = None
     areas: "Areas | None" = None
     control: Tensor | None = None
+    control_films: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,11 @@ class Method(Protocol):
 
 
 METHODS: Registry[Callable[..., Method]] = Registry("Method", "mammi methods")
+
+
+def wants_control(recipe: Method) -> bool:
+    """Tell whether a method compares with an untrained copy of the network: whether its option ``control`` is on."""
+    return bool(getattr(recipe, "control", False))
 
 
 def method_options(name: str) -> dict[str, Any]:

@@ -151,7 +151,8 @@ class Calibrated:
         bar = torch.full((len(evidence.concepts),), float(self.min_effect), dtype=torch.float64)
         if evidence.control is None or not evidence.control.shape[1]:
             return bar
-        twin = WeighedLayer.of(evidence.control, evidence.films, evidence.concepts, 0.0)
+        films = evidence.films if evidence.control_films is None else evidence.films[evidence.control_films]
+        twin = WeighedLayer.of(evidence.control, films, evidence.concepts, 0.0)
         shown = torch.cat([twin.effects(), twin.effects(turned=True)]).nan_to_num()
         return torch.stack([bar, shown.amax(dim=0), CONTROL_SPREADS * shown.square().mean(dim=0).sqrt()]).amax(dim=0)
 
