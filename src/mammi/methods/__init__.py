@@ -1,11 +1,13 @@
 """One published recipe a file, composed from ``functional/``; a method sees arrays, never a model."""
 
 from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods
+from mammi.methods.dissection import Dissection
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
 
 __all__ = [
     "METHODS",
+    "Dissection",
     "Evidence",
     "Mammi",
     "Match",
