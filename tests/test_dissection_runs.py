@@ -15,9 +15,11 @@ from mammi.cli import app
 from mammi.concepts import Concept, ConceptSet
 from mammi.engine import measure_areas
 from mammi.errors import CaptureError, ImageError, InputError, StaleRunError
-from mammi.functional.dissection import iou
+from mammi.functional.dissection import Areas, iou
+from mammi.methods import Evidence, create_method
 from mammi.phantoms import write_cohort
 from mammi.phantoms.catalogue import OUTPUTS
+from mammi.results import layer_tables
 from mammi.types import no_progress
 
 
@@ -81,6 +83,21 @@ def test_units_of_the_drawn_network_lie_on_what_was_drawn(run):
     assert (
         unnamed["reason"].str.fullmatch(r"its best overlap .* not above 0\.04|it never varies over these films").all()
     )
+
+
+def test_concepts_without_a_score_are_not_ranked():
+    """Fewer concepts with masks than a ranking has places: the others are left out, kept ones stay first."""
+    both = torch.tensor([[9, 0, 3, 0], [1, 0, 0, 0]])
+    areas = Areas(both, torch.tensor([50, 50]), torch.tensor([60, 0, 60, 0]))
+    activations = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    recipe = create_method("dissection")
+    empty = torch.empty(4, 0, dtype=torch.float64)
+    evidence = Evidence(activations, empty[:0], empty, None, torch.arange(12), areas=areas)
+    selection = recipe.select(activations)
+    tables = layer_tables("conv", activations.T.numpy(), selection, recipe.match(evidence, selection), list("abcd"))
+    ranked = tables.annotations[["unit", "rank", "concept", "kept"]].to_numpy().tolist()
+    assert ranked == [[0, 1, "a", True], [0, 2, "c", False], [1, 1, "a", False], [1, 2, "c", False]]
+    assert tables.units["name"].tolist() == ["a", "no concept"]
 
 
 def test_no_film_is_put_in_words(run):

@@ -164,13 +164,14 @@ def test_the_tail_is_all_that_is_kept():
     assert [tail_size(n, 0.9) for n in range(1, 40)] == sorted(tail_size(n, 0.9) for n in range(1, 40))
 
 
-def test_a_broken_map_costs_no_other_unit():
+@pytest.mark.parametrize("quantile", [0.5, 0.9])  # with fewer and with more pixels kept than one map has
+def test_a_broken_map_costs_no_other_unit(quantile):
     maps, masks = problem()
-    thresholds, areas = fast(maps, masks)
+    thresholds, areas = fast(maps, masks, quantile)
     for value in (np.nan, np.inf, -np.inf):
         broken = np.insert(maps, 1, maps[:, 0], axis=1)
         broken[3, 1, 2, 1] = value
-        found_thresholds, found = fast(broken, masks)
+        found_thresholds, found = fast(broken, masks, quantile)
         good = [0, 2, 3, 4]
         np.testing.assert_array_equal(found_thresholds[good], thresholds)
         assert_areas(Areas(found.both[good], found.units[good], found.concepts), areas)
