@@ -4,6 +4,7 @@ import torch
 
 from mammi.arrays import annotate_arrays
 from mammi.errors import InputError, UnknownNameError
+from mammi.functional.dissection import Areas
 from mammi.methods import METHODS
 
 
@@ -80,13 +81,17 @@ def test_a_broken_or_dead_unit_costs_no_other(method):
     """With units that are NaN, infinite or constant in between, the others get what they get without them."""
     activations, images, concepts, template = problem(n_images=90)
     extra = {"labels": np.random.default_rng(5).integers(0, 2, size=(90, 8))}
-    alone = annotate_arrays(activations, images, concepts, template, method=method, **extra)
+    units, both = torch.arange(100, 105), torch.randint(50, (5, 8), generator=torch.Generator().manual_seed(0))
+    areas = Areas(both, units, torch.full((8,), 60))
+    alone = annotate_arrays(activations, images, concepts, template, method=method, areas=areas, **extra)
     mixed = np.insert(activations, [0, 3, 5], np.nan, axis=1)
     mixed[4:, 0] = 1.0
     mixed[7, 4] = np.inf
     mixed[:, 7] = 2.5
-    found = annotate_arrays(mixed, images, concepts, template, method=method, **extra)
     good = [1, 2, 3, 5, 6]
+    places = torch.tensor([0, 0, 1, 2, 3, 3, 4, 4])  # the broken ones have the counts of a neighbour
+    areas = Areas(both[places], units[places], areas.concepts)
+    found = annotate_arrays(mixed, images, concepts, template, method=method, areas=areas, **extra)
     np.testing.assert_array_equal(found.scores[good], alone.scores)
     assert [list(found.concepts[unit]) for unit in good] == [list(kept) for kept in alone.concepts]
     for unit in (0, 4, 7):

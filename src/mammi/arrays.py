@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mammi.errors import InputError
 from mammi.functional.dissection import Areas
+from mammi.functional.matching import concept_scores
 from mammi.functional.similarity import unit_rows
 from mammi.methods import Evidence, Verdict, create_method, match_units, select_units
 
@@ -122,6 +123,13 @@ def annotate_arrays(
         areas=areas,
         control=None if control is None else _control(_tensor(control, "control", 2), len(images)),
     )
+    # Embeddings that do not fit each other are refused whatever the method makes of them.
+    concept_scores(images[:0], concepts, template)
+    if areas is not None and tuple(areas.both.shape) != (measured.shape[1], len(concepts)):
+        raise InputError(
+            f"'areas' must be of (n_units, n_concepts) = {(measured.shape[1], len(concepts))}, "
+            f"got {tuple(areas.both.shape)}"
+        )
     if recipe.needs == "labels" and evidence.labels is None:
         raise InputError(f"method {method!r} needs 'labels', (n_images, n_concepts) of 1, 0 and NaN")
     if recipe.needs == "areas" and areas is None:

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mammi.capture import LayerPlan, output_layers, plan_layers
+from mammi.capture import LayerPlan, output_layers, plan_layers, plan_maps
 from mammi.concepts import ConceptSet
-from mammi.data import ProbingSet
-from mammi.engine import embed_films, embed_texts, record_blocks
+from mammi.data import MaskSet, ProbingSet
+from mammi.engine import declared_preprocessing, embed_films, embed_texts, measure_areas, record_blocks
 from mammi.errors import ImageError, InputError, RunError
+from mammi.functional.dissection import Areas
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
@@ -55,6 +56,7 @@ def annotate(
     layers: Sequence[str],
     out: str | Path,
     method: str = "mammi",
+    masks: MaskSet | None = None,
     template: str | Sequence[str] = TEMPLATE,
     pooling: str | None = None,
     batch_size: int = 16,
@@ -77,6 +79,7 @@ def annotate(
         layers: dotted names of layers; ``name@in`` for what goes into one.
         out: the run folder; new, empty, or of an earlier call with the same inputs.
         method: a name from `list_methods`.
+        masks: where concepts are on some of the films, for the method that asks for it.
         template: how a concept is put to the annotator; ``{}`` stands for the concept. The bare template is the same
             text without it. ``"{}"`` asks with the concept alone, and then no bare template is subtracted. Several
             templates are averaged at unit length.
@@ -111,15 +114,20 @@ def annotate(
         raise InputError("'template' holds no template: give one, or leave it out")
     recipe = create_method(method, **options)
     plans = plan_layers(target, layers, pooling)
+    masks = _usable_masks(masks, recipe, method, target, plans, images, concepts)
+    mask_content = None if masks is None else masks.fingerprint()
     out = Path(out)
     refuse_foreign_folder(out)
     with locked(out):
         hashes = images.fingerprints(progress=progress)
         store = ActivationStore(out, len(images), BLOCK)
         job = _Job(
-            target, images, hashes, concepts, vlm, recipe, templates, plans, store, batch_size, workers, progress
+            *(target, images, hashes, concepts, vlm, recipe, templates, plans, store),
+            *(batch_size, workers, progress, masks),
         )
         identity = job.identity(method, method_options(method) | options)
+        if mask_content is not None:
+            identity["masks"] = mask_content
         manifest = _resume(job, identity) if (out / "manifest.json").is_file() else _begin(job, identity)
         if manifest["status"] != "complete" or not _intact(job):
             record_blocks(target, plans, images, store, batch_size=batch_size, workers=workers, progress=progress)
@@ -128,6 +136,42 @@ def annotate(
             manifest["counts"] = _finish(job, kept)
             _set_status(store.folder, manifest, "complete")
     return open_run(out)
+
+
+def _usable_masks(
+    masks: MaskSet | None,
+    recipe: Method,
+    method: str,
+    target: Target,
+    plans: list[LayerPlan],
+    images: ProbingSet,
+    concepts: ConceptSet,
+) -> MaskSet | None:
+    """Return the masks of these films under the names of these concepts; refuse what would fail later."""
+    if recipe.needs != "areas":
+        if masks is not None:
+            raise InputError(f"method {method!r} does not look at masks: leave them out")
+        return None
+    if masks is None:
+        raise InputError(
+            f"method {method!r} needs to know where concepts are: give masks=MaskSet.read(table) (--masks TABLE), a "
+            "CSV with image, concept, and a mask, a box or a polygon"
+        )
+    declared_preprocessing(target)
+    plan_maps(target, plans)
+    on_films = masks.only(images.ids)
+    if not len(on_films):
+        raise InputError(
+            f"none of the {len(masks)} films with masks is among the {len(images)} films: the column 'image' must hold "
+            "their ids"
+        )
+    named = on_films.renamed(lambda name: found.term if (found := concepts.find(name)) is not None else None)
+    if not named.concepts:
+        raise InputError(
+            f"no concept with masks ({', '.join(on_films.concepts[:5]) or 'none'}) is among the {len(concepts)} "
+            "concepts: the column 'concept' must hold their names or synonyms"
+        )
+    return named
 
 
 @dataclass(frozen=True)
@@ -146,6 +190,7 @@ class _Job:
     batch_size: int
     workers: int
     progress: Progress
+    masks: MaskSet | None = None
 
     def identity(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return what the results depend on, as JSON: two calls that agree in it give the same arrays."""
@@ -322,7 +367,7 @@ def _finish(job: _Job, kept: NDArray[np.int64]) -> dict[str, Any]:
         "with_warnings": int((films["warnings"] != "").sum()),
         "same_pixels": len(twins),
         "patients": int(films["patient"].nunique()) if job.images.patients_known else None,
-        "encoded": len(chosen),
+        "encoded": len(chosen) if job.masks is None else 0,
         "units": len(units),
         "named": int((units["n_concepts"] > 0).sum()),
     }
@@ -374,11 +419,13 @@ def _match(
         control: units of an untrained copy and the places of its films among the encoded ones; None without a copy.
     """
     folder = job.store.folder / "embeddings"
+    # Where masks tell what a unit sees, no film need be put in words.
+    shown = rows if job.masks is None else rows[:0]
     films = embed_films(
         job.vlm,
         job.images,
-        rows.tolist(),
-        [job.hashes[row] for row in rows],
+        shown.tolist(),
+        [job.hashes[row] for row in shown],
         folder,
         batch_size=job.batch_size,
         workers=job.workers,
@@ -387,6 +434,7 @@ def _match(
     concept_rows, template_row = _embed_concepts(job, folder)
     film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else concept_rows[:0]
     patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
+    areas = _measure(job, rows)
     matches = {}
     for layer, selection in selections.items():
         units = np.array(job.store.read(layer)).T if job.recipe.needs != "examples" else np.empty((0, 0), np.float32)
@@ -398,12 +446,36 @@ def _match(
             template=template_row,
             patients=patients,
             labels=_known_labels(job, rows),
+            areas=areas.get(layer),
             control=control[0] if control else None,
             control_films=control[1] if control else None,
         )
         report = partial(job.progress, f"matching {layer}")
         matches[layer] = match_units(job.recipe, evidence, compact, report)
     return matches
+
+
+def _measure(job: _Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
+    """Compare the maps of every layer with the masks; nothing without masks."""
+    if job.masks is None:
+        return {}
+    marked = set(job.masks.films)
+    found = measure_areas(
+        job.target,
+        plan_maps(job.target, job.plans),
+        job.images,
+        [int(row) for row in rows if job.images.ids[row] in marked],
+        job.masks,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    columns = torch.tensor([job.concepts.index(term) for term in job.masks.concepts])
+
+    def among_all(counts: Tensor) -> Tensor:
+        return counts.new_zeros(*counts.shape[:-1], len(job.concepts)).index_copy(-1, columns, counts)
+
+    return {name: Areas(among_all(part.both), part.units, among_all(part.concepts)) for name, part in found.items()}
 
 
 def _embed_concepts(job: _Job, folder: Path) -> tuple[Tensor, Tensor | None]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammi.data import MaskSet
 from mammi.errors import InputError, MissingExtraError
 from mammi.phantoms import Cohort, write_cohort, write_report, writing
 from mammi.phantoms.catalogue import OUTPUTS
@@ -50,6 +51,15 @@ def test_labels_reports_boxes_and_masks_are_those_of_the_films(tmp_path, films):
                 assert picture.mode == "1"
                 assert (np.asarray(picture) == mask).all()
     assert len(list((tmp_path / "masks").iterdir())) == sum(len(film.masks) for film in films)
+    places = MaskSet.read(tmp_path / "masks.csv")
+    assert len(places) == N  # a film with nothing drawn has a line too
+    centres = (np.arange(64) + 0.5) / 64
+    for film, row in zip(films, table, strict=True):
+        grid = dict(zip(places.concepts, places.grid(row["id"], film.pixels.shape, centres, centres), strict=True))
+        assert {name for name, cells in grid.items() if cells.any()} <= set(film.masks)
+        for name, mask in film.masks.items():
+            cell = len(mask) // 64
+            assert (grid[name] == mask[cell // 2 :: cell, cell // 2 :: cell]).all()
 
 
 @pytest.mark.parametrize(("image_format", "levels", "mode"), [("png", 255, "L"), ("png16", 65535, "I;16")])

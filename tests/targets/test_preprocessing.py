@@ -128,3 +128,25 @@ def test_a_preprocess_function_gets_a_picture_and_its_tensor_is_used():
 def test_a_preprocess_function_that_fails_is_named(function, message):
     with pytest.raises(TargetError, match=message):
         PilPreprocessing(function, "mine.py")
+
+
+@pytest.mark.parametrize("settings", [{"resize": "squash"}, {"resize": "crop"}, {"resize": "pad"}, {"crop_pct": 0.8}])
+@pytest.mark.parametrize("shape", [(96, 60), (60, 96), (80, 80), (41, 97)])
+def test_the_placement_tells_where_the_film_lies(settings, shape):
+    """On a film whose values are its own coordinates, the placement foretells every pixel of the input."""
+    preprocessing = grey(size=(48, 40), antialias=False, **settings)
+    place = preprocessing.placement(*shape)
+    for axis in (0, 1):
+        ramp = (np.indices(shape)[axis] + 0.5) / shape[axis]
+        seen = preprocessing.apply(Film(ramp.astype(np.float32)))[0].numpy()
+        length, margin = ((place.height, place.top), (place.width, place.left))[axis]
+        at = (np.arange(48 if axis == 0 else 40) + 0.5 - margin) / length
+        expected = np.broadcast_to(at[:, None] if axis == 0 else at, seen.shape)
+        rows, columns = (
+            (np.arange(n) + 0.5 - start) / total
+            for n, start, total in ((48, place.top, place.height), (40, place.left, place.width))
+        )
+        on_film = ((rows > 0) & (rows < 1))[:, None] & ((columns > 0) & (columns < 1))
+        assert (seen[~on_film] == 0).all()  # black beside the film
+        inner = on_film & (expected > 0.03) & (expected < 0.97)  # at its edges the ramp is held
+        np.testing.assert_allclose(seen[inner], expected[inner], atol=1e-4)

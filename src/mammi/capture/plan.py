@@ -61,6 +61,20 @@ class LayerPlan:
         Raises:
             CaptureError: if it is no tensor, or has other axes than planned.
         """
+        given = self.one_tensor(value)
+        if self.layout == "vector":
+            return given.float().clone()
+        if self.layout == "tokens":
+            return pool_tokens(given, self.pooling, self.n_prefix).clone()  # type: ignore[arg-type]
+        maps = given if self.layout == "map" else given.movedim(-1, 1)
+        return pool_map(maps, self.pooling)  # type: ignore[arg-type]
+
+    def one_tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
+        """Return what the module gave, detached, if it is a tensor with the axes planned.
+
+        Raises:
+            CaptureError: if not.
+        """
         if not isinstance(value, Tensor):
             raise CaptureError(
                 f"layer {self.name!r} gave a {type(value).__name__}, not one tensor: choose one inside it"
@@ -68,12 +82,7 @@ class LayerPlan:
         axes = {"vector": 2, "map": 4, "map_last": 4, "tokens": 3}[self.layout]
         if value.ndim != axes:
             raise CaptureError(f"layer {self.name!r} gave shape {tuple(value.shape)}, expected {axes} axes")
-        if self.layout == "vector":
-            return value.detach().float().clone()
-        if self.layout == "tokens":
-            return pool_tokens(value.detach(), self.pooling, self.n_prefix).clone()  # type: ignore[arg-type]
-        maps = value.detach() if self.layout == "map" else value.detach().movedim(-1, 1)
-        return pool_map(maps, self.pooling)  # type: ignore[arg-type]
+        return value.detach()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the manifest and the content key hold."""

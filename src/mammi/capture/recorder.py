@@ -100,7 +100,8 @@ class Recorder:
             batch: what the network takes, shape ``(n_images, ...)``, on the network's device.
 
         Returns:
-            For each layer, float32 of shape ``(n_images, n_units)`` on the CPU, in the order asked for.
+            For each layer, float32 of shape ``(n_images, n_units)`` on the CPU, in the order asked for; maps
+            ``(n_images, n_units, height, width)`` where the plan keeps them.
 
         Raises:
             CaptureError: if a layer was not reached, was called twice, or gave another shape than planned.
@@ -112,7 +113,7 @@ class Recorder:
             raise CaptureError(f"the network ran without calling {', '.join(map(repr, missing))}: choose other layers")
         for plan in self.plans:
             got, expected = tuple(self._seen[plan.name].shape), (len(batch), plan.n_units)
-            if got != expected:
+            if got[:2] != expected:
                 raise CaptureError(f"layer {plan.name!r} gave {got} after pooling, expected {expected}")
         recorded = {plan.name: self._seen[plan.name].float().cpu() for plan in self.plans}
         self._seen.clear()

@@ -108,6 +108,9 @@ def annotate(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-O", help="NAME=VALUE for the method, see 'mammi methods'.")
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="For dissection: a CSV of masks, boxes or polygons, see docs/dissection.md.")
+    ] = None,
     template: Annotated[
         str, typer.Option(help="How a concept is put to the annotator; {} stands for it.")
     ] = "A chest x-ray image of a {}",
@@ -125,7 +128,7 @@ def annotate(
 ) -> None:
     """Say what every unit of some layers responds to; the main job."""
     from mammi.concepts import ConceptSet
-    from mammi.data import ProbingSet
+    from mammi.data import MaskSet, ProbingSet
     from mammi.methods import create_method
     from mammi.pipeline import annotate as annotate_run
     from mammi.vlms import create_vlm
@@ -137,6 +140,9 @@ def annotate(
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     films = ProbingSet.open(images, labels, frame=frame)
     err.print(str(films), markup=False, soft_wrap=True)
+    places = None if masks is None else MaskSet.read(masks)
+    if places is not None:
+        err.print(str(places), markup=False, soft_wrap=True)
     network = _target(target, weights, device, channels, size, mean, std, resize)
     annotator = create_vlm(vlm, device=device)
     with progress_bars() as progress:
@@ -148,6 +154,7 @@ def annotate(
             layers=[name.strip() for name in layers.split(",") if name.strip()],
             out=out_folder,
             method=method,
+            masks=places,
             template=template,
             pooling=pooling,
             batch_size=batch_size,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mammi.data.reading import IMAGE_SUFFIXES
 from mammi.errors import InputError
 
-__all__ = ["LabelTable", "normalise_label", "read_table"]
+__all__ = ["LabelTable", "normalise_label", "read_csv", "read_table", "strip_suffix"]
 
 _NAMES = {
     "id": ("id", "image", "image index", "image_id", "filename"),
@@ -92,7 +92,7 @@ def read_table(source: Path, *, label_columns: Sequence[str] | None = None) -> L
         InputError: if the file cannot be read or understood; the message says where and what to do.
     """
     source = Path(source)
-    header, columns, lines = _read_csv(source)
+    header, columns, lines = read_csv(source)
     known = {name.lower(): name for name in columns}
     taken: dict[str, str] = {}
     for role, names in _NAMES.items():
@@ -104,7 +104,7 @@ def read_table(source: Path, *, label_columns: Sequence[str] | None = None) -> L
             f"Table {source.name!r} has no column for the image: got {', '.join(header[:12])}; "
             f"expected one of {', '.join(_NAMES['id'] + _NAMES['path'])}: rename one"
         )
-    ids = [_strip_suffix(value) for value in columns[taken["id"]]] if "id" in taken else None
+    ids = [strip_suffix(value) for value in columns[taken["id"]]] if "id" in taken else None
     if ids is not None:
         _check_ids(source, ids, lines)
     label_names, labels, used = _labels(source, columns, taken, lines, label_columns)
@@ -121,8 +121,12 @@ def read_table(source: Path, *, label_columns: Sequence[str] | None = None) -> L
     )
 
 
-def _read_csv(source: Path) -> tuple[list[str], dict[str, list[str]], list[int]]:
-    """Return the header, stripped columns by name, and each row's line."""
+def read_csv(source: Path) -> tuple[list[str], dict[str, list[str]], list[int]]:
+    """Return the header, stripped columns by name, and each row's line.
+
+    Raises:
+        InputError: if the file is no CSV in UTF-8 with a header and at least one row, or a column stands twice.
+    """
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -163,7 +167,8 @@ def _read_csv(source: Path) -> tuple[list[str], dict[str, list[str]], list[int]]
     return header, columns, lines
 
 
-def _strip_suffix(name: str) -> str:
+def strip_suffix(name: str) -> str:
+    """Return a film's name without the suffix of an image file."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and "." + suffix.lower() in IMAGE_SUFFIXES else name
 

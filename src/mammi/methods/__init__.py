@@ -2,12 +2,14 @@
 
 from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods, wants_control
 from mammi.methods.calibrated import Calibrated
+from mammi.methods.dissection import Dissection
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
 
 __all__ = [
     "METHODS",
     "Calibrated",
+    "Dissection",
     "Evidence",
     "Mammi",
     "Match",

@@ -112,7 +112,9 @@ def write_cohort(
     - ``labels.csv``: ``id, path, patient, view, age, sex``, then 1 or 0 for each of ``catalogue.OUTPUTS``;
     - ``reports.jsonl``: ``id, findings, impression, indication``;
     - ``boxes.json``: id to label to ``[left, top, right, bottom]`` in pixels, right and bottom exclusive;
-    - ``masks/film-00000_label-name.png``: where a label is drawn, 1 bit a pixel, if ``masks``.
+    - ``masks/film-00000_label-name.png``: where a label is drawn, 1 bit a pixel, if ``masks``;
+    - ``masks.csv``: ``image, concept, mask``, the table that ``mammi.MaskSet.read`` reads, if ``masks``; a film
+      without a label has one row without a concept.
 
     Args:
         folder: where to write; made if it does not exist, files of the same names are replaced.
@@ -140,6 +142,7 @@ def write_cohort(
     for name in ("images", "masks") if masks else ("images",):
         (folder / name).mkdir(parents=True, exist_ok=True)
     boxes: dict[str, dict[str, tuple[int, int, int, int]]] = {}
+    places: list[list[str]] = [["image", "concept", "mask"]]
     with (
         (folder / "labels.csv").open("w", newline="", encoding="utf-8") as labels_file,
         (folder / "reports.jsonl").open("w", encoding="utf-8", newline="\n") as reports_file,
@@ -162,7 +165,14 @@ def write_cohort(
             reports_file.write(json.dumps(row) + "\n")
             boxes[name] = film.boxes
             for label, mask in film.masks.items() if masks else ():
-                Image.fromarray(mask).save(folder / "masks" / f"{name}_{label.replace(' ', '-')}.png")
+                place = f"masks/{name}_{label.replace(' ', '-')}.png"
+                Image.fromarray(mask).save(folder / place)
+                places.append([name, label, place])
+            if not film.masks:
+                places.append([name, "", ""])
             progress("films", index + 1, n_films)
+    if masks:
+        with (folder / "masks.csv").open("w", newline="", encoding="utf-8") as masks_file:
+            csv.writer(masks_file, lineterminator="\n").writerows(places)
     (folder / "boxes.json").write_text(json.dumps(boxes, indent=1) + "\n", encoding="utf-8")
     return cohort

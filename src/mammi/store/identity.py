@@ -16,6 +16,7 @@ _PARTS = {
     "vlm": "the vision-language model",
     "template": "the template",
     "method": "the method or its options",
+    "masks": "the masks",
     "capture": "the capture settings",
     "schema": "the folder's format",
 }

@@ -18,7 +18,15 @@ from mammi.types import Film
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PilPreprocessing", "Preprocessing", "ResizeMode", "TargetPreprocessing"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "PilPreprocessing",
+    "Placement",
+    "Preprocessing",
+    "ResizeMode",
+    "TargetPreprocessing",
+]
 
 ResizeMode = Literal["squash", "crop", "pad"]
 
@@ -48,6 +56,23 @@ class TargetPreprocessing(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Return what is done, for the manifest and the fingerprint."""
         ...
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a resized film lies on the network's input, in pixels of the input.
+
+    Attributes:
+        height: rows of the whole resized film.
+        width: its columns.
+        top: row of the input at which it begins; negative where rows of the film are cut off.
+        left: likewise for columns.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
 
 
 @dataclass(frozen=True)
@@ -143,15 +168,13 @@ class Preprocessing:
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (image.expand(self.channels, -1, -1) - mean) / std
 
-    def _fit(self, image: Tensor) -> Tensor:
-        """Take ``(c, h, w)`` in [0, 1] to ``(c, *size)`` in [0, 1]."""
-        height, width = image.shape[1:]
+    def placement(self, height: int, width: int) -> Placement:
+        """Return where a film of ``height`` by ``width`` pixels comes to lie on the network's input."""
         rows, columns = self.size
         if self.resize == "pad":
             scale = min(rows / height, columns / width)
-            fitted = self._resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-            top, left = (rows - fitted.shape[1]) // 2, (columns - fitted.shape[2]) // 2
-            return pad(fitted, (left, columns - fitted.shape[2] - left, top, rows - fitted.shape[1] - top))
+            fitted_rows, fitted_columns = max(1, round(height * scale)), max(1, round(width * scale))
+            return Placement(fitted_rows, fitted_columns, (rows - fitted_rows) // 2, (columns - fitted_columns) // 2)
         cover_rows, cover_columns = (max(side, math.floor(side / self.crop_pct)) for side in self.size)
         if self.resize == "crop":
             # The side that decides is exact and the other rounds down, as torchvision's Resize does.
@@ -159,9 +182,17 @@ class Preprocessing:
                 cover_columns = max(columns, int(cover_rows * width / height))
             else:
                 cover_rows = max(rows, int(cover_columns * height / width))
-        fitted = self._resize(image, cover_rows, cover_columns)
         top, left = round((cover_rows - rows) / 2), round((cover_columns - columns) / 2)
-        return fitted[:, top : top + rows, left : left + columns]
+        return Placement(cover_rows, cover_columns, -top, -left)
+
+    def _fit(self, image: Tensor) -> Tensor:
+        """Take ``(c, h, w)`` in [0, 1] to ``(c, *size)`` in [0, 1]."""
+        rows, columns = self.size
+        place = self.placement(image.shape[1], image.shape[2])
+        fitted = self._resize(image, place.height, place.width)
+        # A negative margin cuts, a positive one is black.
+        right, bottom = columns - place.left - place.width, rows - place.top - place.height
+        return pad(fitted, (place.left, right, place.top, bottom))
 
     def _resize(self, image: Tensor, height: int, width: int) -> Tensor:
         if image.shape[1:] == (height, width):
