@@ -70,6 +70,7 @@ def layer_tables(
         if not counts[unit]:
             continue
         best = np.argsort(-scores[unit], kind="stable")[: max(RANKING, len(kept))]
+        best = best[~np.isnan(scores[unit, best])]  # what has no score has no place either
         ranked_units += [unit] * len(best)
         # Kept concepts come first in the method's own order; the runners-up follow by score.
         ranked.append(np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[: len(best)])
