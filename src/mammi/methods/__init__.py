@@ -1,16 +1,24 @@
 """One published recipe a file, composed from ``functional/``; a method sees arrays, never a model."""
 
 from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods
+from mammi.methods.clip_dissect import ClipDissect
+from mammi.methods.correlation import Correlation
+from mammi.methods.falcon import Falcon
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
+from mammi.methods.www import Www
 
 __all__ = [
     "METHODS",
+    "ClipDissect",
+    "Correlation",
     "Evidence",
+    "Falcon",
     "Mammi",
     "Match",
     "Method",
     "Verdict",
+    "Www",
     "create_method",
     "list_methods",
     "match_units",
