@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mammi.errors import InputError
-from mammi.functional.matching import concept_scores, keep_best, mean_embeddings
+from mammi.functional.matching import concept_scores, keep_best, keep_first, mean_embeddings
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
 
@@ -73,6 +73,13 @@ def test_kept_concepts_by_hand():
     assert [kept.tolist() for kept in keep_best(scores, 0.95)] == [[1, 2], [], [], [0, 1, 3], []]
 
 
+def test_the_best_alone_by_hand():
+    nan = float("nan")
+    scores = torch.tensor([[0.1, 0.3, 0.3], [nan, -2.0, nan], [nan, nan, nan], [-float("inf"), nan, -1.0]])
+    assert [kept.tolist() for kept in keep_first(scores)] == [[1], [1], [], [2]]
+    assert [kept.tolist() for kept in keep_first(scores, above=0)] == [[1], [], [], []]
+
+
 def test_a_unit_scores_the_same_alone_as_in_company():
     generator = torch.Generator().manual_seed(5)
     images = unit_rows(torch.randn(40, 512, generator=generator))
@@ -95,3 +102,5 @@ def test_bad_arguments_are_named():
         mean_embeddings(ragged([7]), torch.eye(3))
     with pytest.raises(InputError, match="concept_threshold"):
         keep_best(torch.ones(1, 1), 1.0)
+    with pytest.raises(InputError, match="with a concept"):
+        keep_first(torch.ones(2, 0))

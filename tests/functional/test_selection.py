@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammi.errors import InputError
-from mammi.functional.selection import Selection, limit_examples, select_adaptive, select_quantile, select_top
+from mammi.functional.selection import (
+    Selection,
+    limit_examples,
+    select_adaptive,
+    select_quantile,
+    select_top,
+    select_where,
+)
 
 
 def slowly(activations: list[list[float]], chosen) -> list[list[int]]:
@@ -67,6 +74,16 @@ def test_limits_fill_up_and_cut_by_rank(rows, minimum, more):
     ranked = as_lists(select_top(activations, len(rows)))
     expected = [order[: min(max(len(chosen), minimum), maximum)] for chosen, order in zip(free, ranked, strict=True)]
     assert as_lists(limit_examples(activations, select_adaptive(activations, 0.5), minimum, maximum)) == expected
+
+
+def test_what_another_rule_chose_is_ranked():
+    activations = torch.tensor([[1.0, 5.0], [4.0, 5.0], [4.0, 6.0]])
+    chosen = torch.tensor([[True, True], [True, False], [True, True]])
+    found = select_where(activations, chosen)
+    assert as_lists(found) == [[1, 2, 0], [2, 0]]
+    assert found.activations.tolist() == [4, 4, 1, 6, 5]
+    with pytest.raises(InputError, match="'chosen' must be bool of shape"):
+        select_where(activations, chosen[:2])
 
 
 def test_threshold_is_strict():

@@ -4,12 +4,15 @@ The mean over a unit's examples of ``cos(image, concept) - cos(image, template)`
 ``mean(image embeddings) . (concept - template)``: the same scores for units x width instead of examples x concepts.
 """
 
+import math
+
 from torch import Tensor
 
 from mammi.errors import InputError
 from mammi.functional.selection import Selection
+from mammi.functional.similarity import check_widths
 
-__all__ = ["concept_scores", "keep_best", "mean_embeddings"]
+__all__ = ["concept_scores", "keep_best", "keep_first", "mean_embeddings"]
 
 
 def mean_embeddings(selection: Selection, image_embeddings: Tensor) -> Tensor:
@@ -55,15 +58,9 @@ def concept_scores(means: Tensor, concept_embeddings: Tensor, template_embedding
         The paper's mean is taken; the official code sums, which keeps the same concepts but cannot be compared
         between units. The template's share is one number per unit: it moves the keep line, never the order.
     """
-    if means.shape[1] != concept_embeddings.shape[1]:
-        raise InputError(
-            f"images are embedded in {means.shape[1]} dimensions and concepts in {concept_embeddings.shape[1]}: "
-            "both must come from the same vision-language model"
-        )
+    check_widths(means, concept_embeddings, template_embedding)
     scores = means @ concept_embeddings.T
     if template_embedding is not None:
-        if template_embedding.shape != means.shape[1:]:
-            raise InputError(f"'template_embedding' must be ({means.shape[1]},), got {tuple(template_embedding.shape)}")
         scores -= (means @ template_embedding)[:, None]
     return scores
 
@@ -93,3 +90,24 @@ def keep_best(scores: Tensor, threshold: float = 0.95) -> list[Tensor]:
         (row := mask.nonzero().flatten())[values[row].argsort(descending=True, stable=True)]
         for values, mask in zip(scores, kept, strict=True)
     ]
+
+
+def keep_first(scores: Tensor, above: float = -math.inf) -> list[Tensor]:
+    """Keep each unit's best concept alone.
+
+    Args:
+        scores: shape ``(n_units, n_concepts)``, floating; NaN for what has no score.
+        above: what the best score must exceed.
+
+    Returns:
+        One int64 tensor per unit with the index of its best concept, ties by lower index; empty where no score is
+        above the line.
+
+    Raises:
+        InputError: if ``scores`` is not 2-D or has no concept.
+    """
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise InputError(f"'scores' must be (n_units, n_concepts) with a concept, got {tuple(scores.shape)}")
+    known = scores.where(~scores.isnan(), -math.inf)
+    best = known.amax(dim=1, keepdim=True)
+    return [row.nonzero().flatten()[:1] for row in (known == best) & (best > above)]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mammi.errors import InputError
 
-__all__ = ["Selection", "limit_examples", "select_adaptive", "select_quantile", "select_top"]
+__all__ = ["Selection", "limit_examples", "select_adaptive", "select_quantile", "select_top", "select_where"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,24 @@ def select_quantile(activations: Tensor, quantile: float) -> Selection:
     above = min(below + 1, len(ordered) - 1)
     line = ordered[below] + (place - below) * (ordered[above] - ordered[below])
     return _ranked(activations, activations.double() > line)
+
+
+def select_where(activations: Tensor, chosen: Tensor) -> Selection:
+    """Rank the images that some other rule chose.
+
+    Args:
+        activations: pooled activations, shape ``(n_images, n_units)``, floating, finite.
+        chosen: bool, the same shape: which images represent which unit.
+
+    Raises:
+        InputError: if ``activations`` is not 2-D, floating and finite, or ``chosen`` does not fit it.
+    """
+    _check(activations)
+    if chosen.shape != activations.shape or chosen.dtype != torch.bool:
+        raise InputError(
+            f"'chosen' must be bool of shape {tuple(activations.shape)}, got {chosen.dtype} {tuple(chosen.shape)}"
+        )
+    return _ranked(activations, chosen)
 
 
 def limit_examples(

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mammi.errors import InputError
 
-__all__ = ["unit_rows"]
+__all__ = ["check_widths", "unit_rows"]
 
 
 def unit_rows(embeddings: Tensor, what: str = "embeddings") -> Tensor:
@@ -31,3 +31,23 @@ def unit_rows(embeddings: Tensor, what: str = "embeddings") -> Tensor:
             f"{what!r} has {len(bad)} rows without a direction (zero, NaN or infinite), the first is row {int(bad[0])}"
         )
     return rows / lengths
+
+
+def check_widths(images: Tensor, concepts: Tensor, template: Tensor | None = None) -> None:
+    """Refuse embeddings of different widths.
+
+    Args:
+        images: shape ``(n, d_embed)``.
+        concepts: shape ``(n_concepts, d_embed)``.
+        template: shape ``(d_embed,)``; None without one.
+
+    Raises:
+        InputError: if the widths differ.
+    """
+    if images.shape[1] != concepts.shape[1]:
+        raise InputError(
+            f"images are embedded in {images.shape[1]} dimensions and concepts in {concepts.shape[1]}: "
+            "both must come from the same vision-language model"
+        )
+    if template is not None and template.shape != images.shape[1:]:
+        raise InputError(f"'template_embedding' must be ({images.shape[1]},), got {tuple(template.shape)}")

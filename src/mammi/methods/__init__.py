@@ -2,19 +2,27 @@
 
 from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods, wants_control
 from mammi.methods.calibrated import Calibrated
+from mammi.methods.clip_dissect import ClipDissect
+from mammi.methods.correlation import Correlation
 from mammi.methods.dissection import Dissection
+from mammi.methods.falcon import Falcon
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
+from mammi.methods.www import Www
 
 __all__ = [
     "METHODS",
     "Calibrated",
+    "ClipDissect",
+    "Correlation",
     "Dissection",
     "Evidence",
+    "Falcon",
     "Mammi",
     "Match",
     "Method",
     "Verdict",
+    "Www",
     "create_method",
     "list_methods",
     "match_units",

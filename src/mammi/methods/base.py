@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from mammi.errors import InputError
@@ -63,6 +64,8 @@ class Evidence:
 class Verdict:
     """How sure a method is of the concepts it kept, one entry a unit; tensors follow the order of the kept concepts.
 
+    Numbers that a method does not give are NaN.
+
     Attributes:
         effect: float64: the method's own effect size, in [-1, 1]; negative where the unit fires when the concept is
             absent.
@@ -80,6 +83,24 @@ class Verdict:
     sense: list[Tensor]
     purity: list[Tensor]
     reasons: list[str]
+
+    @staticmethod
+    def only_reasons(concepts: list[Tensor], reason: Callable[[int], str]) -> "Verdict":
+        """Say why units have no concept, and nothing of those that have one: NaN, and sense 0.
+
+        Args:
+            concepts: the kept concepts per unit.
+            reason: gives the reason of a unit that has none.
+        """
+        unsaid = [torch.full(kept.shape, torch.nan, dtype=torch.float64) for kept in concepts]
+        return Verdict(
+            unsaid,
+            list(unsaid),
+            list(unsaid),
+            [torch.zeros_like(kept) for kept in concepts],
+            list(unsaid),
+            ["" if len(kept) else reason(unit) for unit, kept in enumerate(concepts)],
+        )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def select_units(
     n_units: int,
     progress: Callable[[int, int], None] = _no_progress,
 ) -> Selection:
-    """Choose the examples of every unit of a layer, tile by tile.
+    """Choose the examples of every unit of a layer: tile by tile, or at once where the method looks at all of it.
 
     Args:
         recipe: the method.
@@ -39,8 +39,9 @@ def select_units(
         unit costs no other.
     """
     parts = []
-    for start in range(0, n_units, TILE):
-        stop = min(start + TILE, n_units)
+    size = max(1, n_units) if recipe.whole_layer else TILE
+    for start in range(0, n_units, size):
+        stop = min(start + size, n_units)
         tile = columns(slice(start, stop)).clone()
         tile[:, ~torch.isfinite(tile).all(dim=0)] = 0
         parts.append(recipe.select(tile))
