@@ -35,6 +35,7 @@ MAY_IMPORT = {
         *("methods", "metrics", "store", "engine", "results"),
     },
     "reports": {"store", "data"},
+    "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.
 FREE = {"cli", "__init__", ""}
