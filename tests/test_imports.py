@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "methods", "phantoms", "targets", "vlms"},
     "reports": {"store", "data"},
+    "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.
 FREE = {"cli", "__init__", ""}

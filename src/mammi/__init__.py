@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mammi.arrays import ArrayAnnotations, annotate_arrays
+    from mammi.comparison import Comparison, compare
     from mammi.concepts import Concept, ConceptSet, build_concepts, read_reports
     from mammi.data import MaskSet, ProbingSet, read_film
     from mammi.errors import MammiError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 #: Where each public name lives. Loaded on first use, so that ``import mammi`` and ``mammi --help`` stay light.
 _HOMES = {
     "ArrayAnnotations": "mammi.arrays",
+    "Comparison": "mammi.comparison",
     "Concept": "mammi.concepts",
     "ConceptSet": "mammi.concepts",
     "MammiError": "mammi.errors",
@@ -34,6 +36,7 @@ _HOMES = {
     "annotate": "mammi.pipeline",
     "annotate_arrays": "mammi.arrays",
     "build_concepts": "mammi.concepts",
+    "compare": "mammi.comparison",
     "create_target": "mammi.targets",
     "create_vlm": "mammi.vlms",
     "list_layers": "mammi.targets",
@@ -49,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "ArrayAnnotations",
+    "Comparison",
     "Concept",
     "ConceptSet",
     "MammiError",
@@ -58,6 +62,7 @@ __all__ = [
     "annotate",
     "annotate_arrays",
     "build_concepts",
+    "compare",
     "create_target",
     "create_vlm",
     "list_layers",

@@ -5,7 +5,7 @@ from typing import Any
 
 from mammi.errors import StaleRunError
 
-__all__ = ["refuse_changes"]
+__all__ = ["changed_parts", "refuse_changes"]
 
 #: The parts of a manifest's ``identity``, and how to name each to a person.
 _PARTS = {
@@ -37,6 +37,11 @@ def _differences(old: Any, new: Any, place: str) -> list[str]:  # noqa: ANN401 -
     return [f"{place} was {shown[0]}, now {shown[1]}"]
 
 
+def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    """Return the parts in which two ``identity`` of manifests differ, with the words for each."""
+    return {part: words for part, words in _PARTS.items() if old.get(part) != new.get(part)}
+
+
 def refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Compare what a run folder was computed from with what is asked for now.
 
@@ -48,10 +53,10 @@ def refuse_changes(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> No
     Raises:
         StaleRunError: if any part differs; the message names each part and its values.
     """
-    changed = [part for part in _PARTS if old.get(part) != new.get(part)]
+    changed = changed_parts(old, new)
     if not changed:
         return
-    what = ", ".join(_PARTS[part] for part in changed)
+    what = ", ".join(changed.values())
     details = [line for part in changed for line in _differences(old.get(part), new.get(part), part)]
     shown = "; ".join(details[:4]) + (f"; and {len(details) - 4} more" if len(details) > 4 else "")
     raise StaleRunError(f"{folder} was computed with other inputs: {what} changed ({shown}). Choose another --out")
