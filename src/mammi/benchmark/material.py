@@ -157,8 +157,7 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
     """Draw films, show them to the small network, to two untrained copies of it and to the small annotator.
 
     Four of the labels are made rare: all but 3 of their films are left out. The truth of a real layer's unit is the
-    label that explains it best on other films (half as many, drawn with another seed), if their correlation is at
-    least `BAR` there.
+    label that explains it best on other films, drawn with another seed, if their correlation is at least `BAR` there.
 
     Args:
         n_films: how many films to draw; some are left out.
@@ -175,7 +174,7 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
     planned = {name: (network, plan_layers(network, LAYERS)) for name, network in networks.items()}
     seen = _watch(_drawn(n_films, seed, f"drawing films, seed {seed}", progress), planned, vlm)
     other = _watch(
-        _drawn(n_films // 2, seed + 5000, f"drawing held-out films, seed {seed}", progress),
+        _drawn(max(CHUNK, n_films // 3), seed + 5000, f"drawing held-out films, seed {seed}", progress),
         {"trained": planned["trained"]},
         None,
     )
