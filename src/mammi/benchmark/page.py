@@ -86,7 +86,7 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
             machine=f"{platform.machine()}, {settings['cores']} cores",
             seconds=f"{settings['seconds']:,.0f}",
             version=version("mammi"),
-            zero_shot="; ".join(f"{quality}: {value:.3f}" for quality, value in zero_shot.items()),
+            zero_shot="; ".join(f"{quality}: {float(zero_shot[quality]):.3f}" for quality in qualities),
         ),
         "## Named right first",
         "",

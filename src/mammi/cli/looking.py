@@ -1,7 +1,8 @@
 """``mammi show``, ``mammi report`` and the lists: looking at what there is."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -42,16 +43,26 @@ def show(
     rows = table(*columns, right=("examples",))
     kept: dict[tuple[str, int], str] = {}
     for row in opened.annotations[opened.annotations["kept"]].to_dict("records"):
-        key, text = (row["layer"], row["unit"]), f"{row['concept']} {row['score']:.3f}"
+        key, text = (row["layer"], row["unit"]), f"{row['concept']} {_certainty(row)}"
         kept[key] = f"{kept[key]}; {text}" if key in kept else text
     for row in printed.to_dict("records"):
         found = kept.get((row["layer"], row["unit"]))
         concepts = found or f"no concept: {row['reason']}"
+        if found and not found.startswith(row["name"]):
+            concepts = f"{row['name']}: {found}"
         cells = [f"{row['layer']}:{row['unit']}", *([row["output"]] if has_outputs else []), concepts]
         rows.add_row(*map(escape, cells), f"{row['n_examples']:,}")
     out.print(rows)
     if len(printed) < len(frame):
         err.print(f"{len(printed):,} of {len(frame):,} units; --limit 0 shows all")
+
+
+def _certainty(row: dict[Any, Any]) -> str:
+    """Return effect and q-value of a kept concept where the method states them, else its score."""
+    effect, q_value = row.get("effect", math.nan), row.get("q_value", math.nan)
+    if math.isnan(effect) or math.isnan(q_value):
+        return f"{row['score']:.3f}"
+    return f"{effect:.2f} (q {'< 0.001' if q_value < 0.001 else f'{q_value:.3f}'})"
 
 
 @app.command()

@@ -15,8 +15,8 @@
     return node;
   };
   const kept = (unit) => unit.c.filter((concept) => concept[2]);
-  const name = (unit) => (kept(unit).length ? data.terms[unit.c[0][0]] : "no concept");
-  const words = (unit) => [...kept(unit).map((concept) => data.terms[concept[0]]), unit.o].join(" ; ").toLowerCase();
+  const name = (unit) => unit.m || (kept(unit).length ? data.terms[unit.c[0][0]] : "no concept");
+  const words = (unit) => [...kept(unit).map((concept) => data.terms[concept[0]]), unit.o, unit.m || ""].join(" ; ").toLowerCase();
   const orders = {
     unit: (a, b) => a.l - b.l || a.u - b.u,
     score: (a, b) => (kept(b).length ? b.c[0][1] : -9) - (kept(a).length ? a.c[0][1] : -9),
@@ -24,16 +24,27 @@
     examples: (a, b) => b.n - a.n,
   };
 
+  // What the method says of a kept concept: effect, false discovery rate, share of draws of patients, sense.
+  const certainty = ([effect, q, stability, sense]) => {
+    const said = [];
+    if (effect !== null) said.push(`effect ${effect.toFixed(2)}`);
+    if (q !== null) said.push(q < 0.001 ? "q < 0.001" : `q ${q.toFixed(3)}`);
+    if (stability !== null) said.push(`kept in ${Math.round(100 * stability)} % of draws`);
+    if (sense) said.push(`sense ${sense}`);
+    return said.join(" · ");
+  };
+
   const concepts = (unit) => {
     const list = element("ol", "concepts");
     const best = unit.c.length ? Math.max(Math.abs(unit.c[0][1]), 1e-9) : 1;
-    for (const [term, score, isKept] of unit.c.slice(0, Math.max(6, Math.min(kept(unit).length, 12)))) {
+    for (const [term, score, isKept, sure] of unit.c.slice(0, Math.max(6, Math.min(kept(unit).length, 12)))) {
       const item = element("li", isKept ? "kept" : "next");
       const track = element("span", "track");
       const fill = element("i");
       fill.style.width = `${Math.max(0, Math.min(100, (100 * score) / best))}%`;
       track.append(fill);
       item.append(element("span", "", data.terms[term]), track, element("span", "num", score.toFixed(3)));
+      if (sure) item.append(element("small", "sure", certainty(sure)));
       list.append(item);
     }
     return list;

@@ -105,6 +105,16 @@ def _how_to_read(identity: dict[str, Any]) -> str:
             f"Concepts above {method['options']['concept_threshold']} of the best score are kept. A score is no "
             "probability, and the method gives no error rate: a name is a lead to check against the films."
         )
+    if method["name"] == "calibrated":
+        options = method["options"]
+        return (
+            f"Concepts were put to the annotator as {asked}. A unit has a concept if it is above chance (false discovery "
+            f"rate {options['false_discovery_rate']:g} over its layer), if its effect on patients that did not choose it "
+            "is above that of an untrained copy of the network, and if other draws of patients keep it. Effect: how many "
+            "standard deviations more of the concept the films show when they are weighed by the unit; below 0 where the "
+            "unit fires when the concept is absent. Score: correlation of the unit with the concept, less half of what "
+            "the layer has in common."
+        )
     return f"Concepts were put to the annotator as {asked}; what a score means is said on the page of the method."
 
 
@@ -157,14 +167,15 @@ def _units(
                 "l": places[str(row["layer"])],
                 "u": int(row["unit"]),
                 "o": str(row["output"]),
+                "m": _formula(row, concepts),
                 "n": int(row["n_examples"]),
                 "r": str(row["reason"]),
                 "a": [_number(row["low"]), _number(row["high"])],
                 "c": []
                 if concepts is None
                 else [
-                    [numbers[str(c)], round(float(s), 5), int(k)]
-                    for c, s, k in zip(concepts["concept"], concepts["score"], concepts["kept"], strict=True)
+                    [numbers[str(entry["concept"])], round(float(entry["score"]), 5), int(entry["kept"]), *_sure(entry)]
+                    for entry in concepts.to_dict("records")
                 ],
                 "f": []
                 if films is None
@@ -172,6 +183,18 @@ def _units(
             }
         )
     return records
+
+
+def _formula(unit: dict[Any, Any], concepts: pd.DataFrame | None) -> str:
+    """Return a unit's name where it says more than its first concept."""
+    first = "no concept" if concepts is None else str(concepts["concept"].iloc[0])
+    return "" if unit["name"] in (first, "no concept") else str(unit["name"])
+
+
+def _sure(entry: dict[Any, Any]) -> list[list[Any]]:
+    """Return effect, q-value, stability and sense of a kept concept, if the method states any of them."""
+    numbers = [_number(entry.get(name, np.nan)) for name in ("effect", "q_value", "stability")]
+    return [] if all(number is None for number in numbers) else [[*numbers, int(entry["sense"])]]
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - a numpy scalar
