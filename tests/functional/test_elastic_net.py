@@ -28,7 +28,7 @@ def moments(x, y):
 def test_weights_fulfil_the_conditions_of_the_minimum(seed, penalty, share):
     """The gradient is balanced by the penalty's slope at each weight, and within it at 0: the optimum and no other."""
     x, y = problem(seed)
-    found = elastic_net(*moments(x, y), penalty, share, sweeps=20_000).numpy()
+    found = elastic_net(*moments(x, y), penalty, share, sweeps=20_000, tolerance=1e-9).numpy()
     for unit, weights in enumerate(found):
         for concept, weight in enumerate(weights):
             slope = sum(
@@ -47,7 +47,7 @@ def test_weights_fulfil_the_conditions_of_the_minimum(seed, penalty, share):
 def test_weights_equal_scikit_learns(seed):
     linear_model = pytest.importorskip("sklearn.linear_model")
     x, y = problem(seed, n_films=30, n_concepts=50)  # more concepts than films
-    found = elastic_net(*moments(x, y), sweeps=20_000)
+    found = elastic_net(*moments(x, y), sweeps=20_000, tolerance=1e-9)
     for unit in range(y.shape[1]):
         model = linear_model.ElasticNet(alpha=0.05, l1_ratio=0.99, fit_intercept=False, tol=1e-10, max_iter=200_000)
         with warnings.catch_warnings():

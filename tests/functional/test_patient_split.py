@@ -26,6 +26,7 @@ def test_parts_share_no_patient_and_hold_their_share(seed, n_films, n_patients):
 def test_exact_shares_where_each_film_has_its_patient():
     assert [len(films) for films in split_patients(torch.arange(30))] == [21, 3, 6]
     assert [len(films) for films in split_patients(torch.arange(1000))] == [700, 100, 200]
+    assert [len(films) for films in split_patients(torch.arange(100), 0.14, 0.07)] == [79, 14, 7]  # 0.07 * 100 > 7
     assert [len(films) for films in split_patients(torch.arange(9))] == [3, 3, 3]
 
 

@@ -9,7 +9,12 @@ __all__ = ["elastic_net"]
 
 
 def elastic_net(
-    gram: Tensor, cross: Tensor, penalty: float = 0.05, l1_share: float = 0.99, sweeps: int = 500
+    gram: Tensor,
+    cross: Tensor,
+    penalty: float = 0.05,
+    l1_share: float = 0.99,
+    sweeps: int = 500,
+    tolerance: float = 1e-5,
 ) -> Tensor:
     r"""Fit elastic nets by coordinate descent, all units at once.
 
@@ -22,7 +27,8 @@ def elastic_net(
         cross: ``Y.T @ X / n``, shape ``(n_units, n_concepts)``, float64.
         penalty: the weight lambda of the penalty, above 0.
         l1_share: the share alpha of the absolute part, in ``[0, 1]``.
-        sweeps: most passes over all concepts; a unit is left alone once a pass moves none of its weights by 1e-8.
+        sweeps: most passes over all concepts.
+        tolerance: a unit is left alone once a pass moves none of its weights by more.
 
     Returns:
         Weights, shape ``(n_units, n_concepts)``, float64; 0 for a concept that is 0 on all films.
@@ -55,5 +61,5 @@ def elastic_net(
                 own[:, column] = new
                 largest = torch.maximum(largest, step.abs())
         weights[moving], left[moving] = own, rest
-        moving = moving[largest > 1e-8]
+        moving = moving[largest > tolerance]
     return weights

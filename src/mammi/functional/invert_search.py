@@ -109,7 +109,7 @@ def search_formulas(
 
     Notes:
         With labels known on all films, every extension of every unit is two matrix products. With unknown labels each
-        formula has films of its own and is counted by itself, some hundred times slower.
+        formula has films of its own and is counted by itself, ten times slower or more.
     """
     scores = auroc(activations, labels)
     atoms = (~scores.isnan().all(dim=0)).nonzero().flatten() if len(scores) else torch.empty(0, dtype=torch.int64)
@@ -191,7 +191,8 @@ class _Table:
         count = self._count_complete if self.complete else self._count_partial
         wins, n_present, n_absent = count(activations, owners, present, absent, joined)
         scores = wins / (n_present * n_absent)
-        # A join that changes no film is its parent over again: sets only shrink or only grow, so counts tell.
+        # A join that changes no film is its parent over again, which counts tell, as sets only shrink or only grow.
+        # Films would tell too; this saves building such children, of which rare concepts make hundreds.
         unchanged = (n_present == present.sum(dim=1)[:, None, None]) & (n_absent == absent.sum(dim=1)[:, None, None])
         scores[unchanged | ~self._allowed(n_present, n_absent) | ~joined[owners][:, None, :]] = -torch.inf
         after, start = [], 0
@@ -252,7 +253,9 @@ class _Table:
             mine = present[row, films], absent[row, films]
             ways = [_join(operator, mine, atom[::-1] if negated else atom) for operator, negated in JOINS]
             holds, fails = (torch.stack([way[side] for way in ways]) for side in (0, 1))
-            passed = torch.nn.functional.pad(fails.cumsum(dim=2), (1, 0))  # failing films among the first so many
+            passed = torch.nn.functional.pad(
+                fails.cumsum(dim=2, dtype=torch.int32), (1, 0)
+            )  # failing films among the first so many
             beaten = passed[..., below[films, unit]] + passed[..., upto[films, unit]]  # twice: ties count half
             wins[row][:, columns] = (holds * beaten).sum(dim=2).double() / 2
             n_present[row][:, columns] = holds.sum(dim=2).double()

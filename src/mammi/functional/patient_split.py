@@ -1,5 +1,7 @@
 """Training, validation and test films that share no patient."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,8 +41,8 @@ def split_patients(
     part = torch.zeros(len(counts), dtype=torch.int64)
     start = films = 0
     for number, share in ((2, test), (1, validation)):
-        # A share such as 0.1 of 30 films must not ask for a fourth film by rounding.
-        wanted = films + max(FEWEST, share * len(patients) - 1e-9)
+        # 0.07 of 100 films is a little more than 7 in floating point, and must not ask for an eighth.
+        wanted = films + max(FEWEST, math.ceil(share * len(patients) - 1e-9))
         stop = start + int((filled[start:] < wanted).sum()) + 1
         part[order[start:stop]] = number
         start, films = stop, int(filled[min(stop, len(filled)) - 1]) if len(filled) else 0
