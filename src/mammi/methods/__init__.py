@@ -6,6 +6,8 @@ from mammi.methods.clip_dissect import ClipDissect
 from mammi.methods.correlation import Correlation
 from mammi.methods.dissection import Dissection
 from mammi.methods.falcon import Falcon
+from mammi.methods.invert import Invert
+from mammi.methods.linear import Linear
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
 from mammi.methods.www import Www
@@ -18,6 +20,8 @@ __all__ = [
     "Dissection",
     "Evidence",
     "Falcon",
+    "Invert",
+    "Linear",
     "Mammi",
     "Match",
     "Method",
