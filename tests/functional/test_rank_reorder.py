@@ -31,6 +31,14 @@ def test_images_that_a_concept_cannot_tell_apart_give_no_credit():
     torch.testing.assert_close(tied, worst)
 
 
+def test_rows_are_ordered_with_ties_by_lower_index():
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 2, 7, 64, 65):
+        cosines = torch.randint(-3, 4, (20, n), generator=generator).double() / 3
+        noisy = cosines + 1e-15 * torch.randn(20, n, generator=generator)
+        assert torch.equal(module._rising(noisy), cosines.argsort(dim=1, stable=True))
+
+
 def test_the_baseline_is_the_mean_over_five_seeded_orders_and_never_zero():
     strongest = torch.tensor([5.0, 2.0, 1.0, 0.0], dtype=torch.float64)
     generator = torch.Generator().manual_seed(6)

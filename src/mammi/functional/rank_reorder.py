@@ -14,6 +14,9 @@ __all__ = ["rank_reorder"]
 #: Numbers in one block of concept x image cosines: bounds memory (128 MB), not results.
 CELLS = 2**24
 
+#: Steps per unit of cosine within which images are a tie, 4e-12: fine enough for float64, coarse enough for rounding.
+GRID = 2**38
+
 #: As published: the exponent of the difference, the exponent of the mean cosine, and the number of random orders.
 POWER, SCALE_POWER, ORDERS = 3, 0.5, 5
 
@@ -45,11 +48,11 @@ def rank_reorder(selection: Selection, image_embeddings: Tensor, concept_embeddi
         InputError: if the widths differ.
 
     Notes:
-        Images with the same cosine count in rising order of rank: a concept that cannot tell images apart gets no
-        credit for their order. :math:`b_k` is one number a unit: it moves scores between units, never the order
-        within one. Where all 5 orders leave the activations as they are, which takes two or three examples, it is
-        taken as 1. Memory: blocks of at most 16 million concept x image cells; time: units x concepts sorts of the
-        examples.
+        Of images with the same cosine (to 4e-12) the stronger takes the lower place: a concept that cannot tell
+        images apart gets no credit for their order. :math:`b_k` is one number a unit: it moves scores between units,
+        never the order within one. Where all 5 orders leave the activations as they are, which takes two or three
+        examples, it is taken as 1. Memory: blocks of at most 16 million concept x image cells; time: units x concepts
+        sorts of the examples.
     """
     check_widths(image_embeddings, concept_embeddings)
     scores = torch.full((selection.n_units, len(concept_embeddings)), torch.nan, dtype=torch.float64)
@@ -62,15 +65,27 @@ def rank_reorder(selection: Selection, image_embeddings: Tensor, concept_embeddi
     step = max(1, CELLS // max(1, len(image_embeddings)))
     for start in range(0, len(concept_embeddings), step):
         block = slice(start, start + step)
-        cosines = concept_embeddings[block] @ image_embeddings.T
+        cosines = image_embeddings @ concept_embeddings[block].T
         for unit, images, strongest, baseline in units:
-            mine = cosines[:, images]
+            mine = cosines[images].T.contiguous()
             # The image with the s-th lowest cosine is given the s-th lowest activation.
-            order = mine.argsort(dim=1, stable=True)
+            order = _rising(mine)
             change = (strongest[order] - strongest.flip(0)).abs().pow(POWER).mean(dim=1)
             mean = mine.mean(dim=1)
             scores[unit, block] = -change / baseline / mean.where(mean > 0, torch.nan).pow(SCALE_POWER)
     return scores
+
+
+def _rising(cosines: Tensor) -> Tensor:
+    """Order each row, ties by lower index.
+
+    Cosine and index are packed into one integer: four times quicker than sorting with indices, and cosines that differ
+    by rounding alone, of one film under two names, are a tie whatever the block.
+    """
+    bits = (cosines.shape[1] - 1).bit_length()
+    keys = ((cosines * GRID).round().long() << bits) | torch.arange(cosines.shape[1])
+    keys.numpy().sort(axis=1)
+    return keys & ((1 << bits) - 1)
 
 
 def _baseline(strongest: Tensor, seed: int) -> float:

@@ -88,8 +88,9 @@ def soft_wpmi(
         last: :math:`p_1`, where the schedule would end, one rank past ``top_k``.
 
     Returns:
-        Shape ``(n_units, n_concepts)``, float64, unbounded; NaN rows for units without examples, which are no part of
-        the marginal either.
+        Shape ``(n_units, n_concepts)``, float64; NaN rows for units without examples, which are no part of the
+        marginal either. At most :math:`\ln K` with a penalty of 1, which many concepts reach where a unit's films are
+        unlike those of all other units.
 
     Raises:
         InputError: if the widths differ, or a unit has more than ``top_k`` examples.
