@@ -143,7 +143,7 @@ def _coverage(table: pd.DataFrame, kinds: list[str], methods: list[str]) -> list
     named, right = (_grid(table, kinds, methods, column) for column in ("named", "right"))
     lines = ["| | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
     for kind in kinds:
-        cells = [f"{named.loc[kind, method]:.2f} / {right.loc[kind, method]:.2f}" for method in methods]
+        cells = [f"{float(n):.2f} / {float(r):.2f}" for n, r in zip(named.loc[kind], right.loc[kind], strict=True)]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return lines
 

@@ -84,23 +84,23 @@ class Verdict:
     purity: list[Tensor]
     reasons: list[str]
 
-    @staticmethod
-    def only_reasons(concepts: list[Tensor], reason: Callable[[int], str]) -> "Verdict":
-        """Say why units have no concept, and nothing of those that have one: NaN, and sense 0.
+    @classmethod
+    def only(cls, concepts: list[Tensor], reasons: list[str], effect: list[Tensor] | None = None) -> "Verdict":
+        """Say why units have no concept and, if it is known, the effect; nothing else: NaN, and sense 0.
 
         Args:
             concepts: the kept concepts per unit.
-            reason: gives the reason of a unit that has none.
+            reasons: one a unit, ``""`` where it has a concept.
+            effect: one tensor a unit in the order of its kept concepts.
         """
         unsaid = [torch.full(kept.shape, torch.nan, dtype=torch.float64) for kept in concepts]
-        return Verdict(
-            unsaid,
-            list(unsaid),
-            list(unsaid),
-            [torch.zeros_like(kept) for kept in concepts],
-            list(unsaid),
-            ["" if len(kept) else reason(unit) for unit, kept in enumerate(concepts)],
-        )
+        senses = [torch.zeros(kept.shape, dtype=torch.int64) for kept in concepts]
+        return cls(effect or list(unsaid), list(unsaid), list(unsaid), senses, list(unsaid), reasons)
+
+    @classmethod
+    def only_reasons(cls, concepts: list[Tensor], reason: Callable[[int], str]) -> "Verdict":
+        """Say why units have no concept, and nothing of those that have one; ``reason`` gives it for a unit."""
+        return cls.only(concepts, ["" if len(kept) else reason(unit) for unit, kept in enumerate(concepts)])
 
 
 @dataclass(frozen=True)

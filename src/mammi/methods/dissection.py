@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from numbers import Real
 
-import torch
 from torch import Tensor
 
 from mammi.errors import InputError
@@ -59,15 +58,7 @@ class Dissection:
             "" if count else self._reason(best, area)
             for count, best, area in zip(counts, ranked[:, 0].tolist(), evidence.areas.units.tolist(), strict=True)
         ]
-        unknown = [torch.full((count,), torch.nan, dtype=torch.float64) for count in counts]
-        verdict = Verdict(
-            effect=[scores[unit, row] for unit, row in enumerate(kept)],
-            q_value=unknown,
-            stability=unknown,
-            sense=[torch.zeros(count, dtype=torch.int64) for count in counts],
-            purity=unknown,
-            reasons=reasons,
-        )
+        verdict = Verdict.only(kept, reasons, [scores[unit, row] for unit, row in enumerate(kept)])
         return Match(scores, kept, verdict=verdict)
 
     def _reason(self, best: float, area: int) -> str:

@@ -93,17 +93,11 @@ class Invert:
             f"no concept or formula holds on {self.min_fraction:g} to {self.max_fraction:g} of the films "
             "and fails on others"
         )
-        silent = [torch.full((len(kept),), torch.nan, dtype=torch.float64) for kept in concepts]
-        verdict = Verdict(
-            effect=[
-                torch.full((len(kept),), 2 * formula.auc - 1 if formula else torch.nan, dtype=torch.float64)
-                for kept, formula in zip(concepts, found, strict=True)
-            ],
-            q_value=silent,
-            stability=silent,
-            sense=[torch.zeros(len(kept), dtype=torch.int64) for kept in concepts],
-            reasons=["" if formula else none for formula in found],
-        )
+        effect = [
+            torch.full((len(kept),), 2 * formula.auc - 1 if formula else torch.nan, dtype=torch.float64)
+            for kept, formula in zip(concepts, found, strict=True)
+        ]
+        verdict = Verdict.only(concepts, ["" if formula else none for formula in found], effect)
         return Match(scores, concepts, [_text(formula) for formula in found], verdict)
 
     def _labels(self, evidence: Evidence) -> Tensor:

@@ -98,18 +98,16 @@ class Linear:
         fits = explain_linearly(learnt, judged, self.max_terms, self.min_gain)
         order = [fit.weights.abs().argsort(descending=True, stable=True) for fit in fits]
         simulation = [fit_correlation(fit, tested, unit) for unit, fit in enumerate(fits)]
-        silent = [torch.full((len(places),), torch.nan, dtype=torch.float64) for places in order]
+        concepts = [fit.concepts[places] for fit, places in zip(fits, order, strict=True)]
+        effect = [
+            torch.full((len(kept),), score, dtype=torch.float64)
+            for kept, score in zip(concepts, simulation, strict=True)
+        ]
         return Match(
             scores=correlations(judged),
-            concepts=[fit.concepts[places] for fit, places in zip(fits, order, strict=True)],
+            concepts=concepts,
             formulas=[_text(fit, places) for fit, places in zip(fits, order, strict=True)],
-            verdict=Verdict(
-                effect=[torch.full_like(own, score) for own, score in zip(silent, simulation, strict=True)],
-                q_value=silent,
-                stability=silent,
-                sense=[torch.zeros(len(places), dtype=torch.int64) for places in order],
-                reasons=["" if len(places) else NOTHING for places in order],
-            ),
+            verdict=Verdict.only(concepts, ["" if len(kept) else NOTHING for kept in concepts], effect),
         )
 
     def _similarities(self, evidence: Evidence) -> Tensor:
