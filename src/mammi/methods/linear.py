@@ -98,16 +98,15 @@ class Linear:
         fits = explain_linearly(learnt, judged, self.max_terms, self.min_gain)
         order = [fit.weights.abs().argsort(descending=True, stable=True) for fit in fits]
         simulation = [fit_correlation(fit, tested, unit) for unit, fit in enumerate(fits)]
-        concepts = [fit.concepts[places] for fit, places in zip(fits, order, strict=True)]
+        chosen = [fit.concepts[places] for fit, places in zip(fits, order, strict=True)]
         effect = [
-            torch.full((len(kept),), score, dtype=torch.float64)
-            for kept, score in zip(concepts, simulation, strict=True)
+            torch.full((len(kept),), score, dtype=torch.float64) for kept, score in zip(chosen, simulation, strict=True)
         ]
         return Match(
             scores=correlations(judged),
-            concepts=concepts,
+            concepts=chosen,
             formulas=[_text(fit, places) for fit, places in zip(fits, order, strict=True)],
-            verdict=Verdict.only(concepts, ["" if len(kept) else NOTHING for kept in concepts], effect),
+            verdict=Verdict.only(chosen, ["" if len(kept) else NOTHING for kept in chosen], effect),
         )
 
     def _similarities(self, evidence: Evidence) -> Tensor:
