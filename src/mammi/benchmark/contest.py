@@ -16,7 +16,7 @@ from mammi.benchmark.planting import Planted, plant
 from mammi.methods import METHODS, create_method
 from mammi.types import Progress, no_progress
 
-__all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest"]
+__all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest", "says_absent"]
 
 #: Methods that come in several published kinds.
 _KINDS: dict[str, list[dict[str, Any]]] = {
@@ -48,12 +48,11 @@ def contestants() -> list[Contestant]:
 
 def first_names(found: ArrayAnnotations, unit: int, n: int) -> list[int]:
     """Return the first ``n`` concepts of a unit: those kept, best first, then the others by score."""
-    kept = found.concepts[unit].tolist()
-    scores = np.nan_to_num(found.scores[unit], nan=-np.inf)
-    # An infinite score that was NaN is no candidate.
-    rest = [m for m in np.argsort(-scores, kind="stable").tolist() if m not in set(kept) and np.isfinite(scores[m])]
-    first: list[int] = (kept + rest)[:n]
-    return first
+    kept: list[int] = found.concepts[unit].tolist()
+    scores = found.scores[unit]
+    # What has no score is no candidate, and n beyond those kept are enough.
+    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")[: n + len(kept)].tolist()
+    return (kept + [m for m in order if m not in kept and not np.isnan(scores[m])])[:n]
 
 
 def says_absent(found: ArrayAnnotations, unit: int, concept: int) -> bool:

@@ -20,13 +20,17 @@ from mammi.targets import Target, create_target, randomised
 from mammi.types import Film, Progress, no_progress
 from mammi.vlms import Annotator, create_vlm
 
-__all__ = ["BAR", "LAYERS", "Material", "degraded", "phantom_material"]
+__all__ = ["BAR", "LAYERS", "Material", "degraded", "held_out_truth", "phantom_material"]
 
 TEMPLATE = "A chest x-ray image of a {}"
 #: Real layers of the small network, from the outputs inwards.
 LAYERS = ("head", "layer3", "layer2")
 #: Correlation on held-out films that a real unit must have with the label that explains it best, to have a truth.
 BAR = 0.35
+#: Correlation of every unit and label on held-out films, by layer: ``(n_units, n_labels)``.
+Explained = dict[str, NDArray[np.float64]]
+#: Seed of films that no contest is held on.
+HELD_OUT_SEED = 5000
 #: Films of labels that are made rare.
 RARE_FILMS = 3
 #: Reports that the concept set is built from.
@@ -153,15 +157,40 @@ def _activations(seen: _Seen, network: str, layer: str) -> NDArray[np.float64]:
     return torch.cat([record[network][layer] for record in seen.records]).double().numpy()
 
 
-def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) -> Material:
+def held_out_truth(n_films: int, progress: Progress = no_progress) -> Explained:
+    """Correlate the units of the small network with every label, on films that no contest is held on.
+
+    Args:
+        n_films: how many films to draw.
+        progress: told of films drawn.
+    """
+    target = create_target("phantom")
+    seen = _watch(
+        _drawn(n_films, HELD_OUT_SEED, "drawing held-out films", progress),
+        {"trained": (target, plan_layers(target, LAYERS))},
+        None,
+    )
+    known = np.array([[film.plan.has(name) for name in OUTPUTS] for film in seen.films], dtype=np.float64)
+    return {layer: _correlations(_activations(seen, "trained", layer), known) for layer in LAYERS}
+
+
+def _correlations(activations: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Pearson's r of every unit and label, ``(n_units, n_labels)``; NaN for a unit that never varies."""
+    a, y = (table - table.mean(axis=0) for table in (activations, known))
+    lengths = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(y, axis=0)
+    return np.divide(a.T @ y, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def phantom_material(n_films: int, seed: int, truth: Explained, progress: Progress = no_progress) -> Material:
     """Draw films, show them to the small network, to two untrained copies of it and to the small annotator.
 
     Four of the labels are made rare: all but 3 of their films are left out. The truth of a real layer's unit is the
-    label that explains it best on other films, drawn with another seed, if their correlation is at least `BAR` there.
+    label that explains it best on other films, if their correlation is at least `BAR` there.
 
     Args:
         n_films: how many films to draw; some are left out.
         seed: other numbers draw other patients, and make other labels rare.
+        truth: from `held_out_truth`.
         progress: told of films drawn.
     """
     target, vlm = create_target("phantom"), create_vlm("phantom")
@@ -173,11 +202,6 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
     }
     planned = {name: (network, plan_layers(network, LAYERS)) for name, network in networks.items()}
     seen = _watch(_drawn(n_films, seed, f"drawing films, seed {seed}", progress), planned, vlm)
-    other = _watch(
-        _drawn(max(CHUNK, n_films // 3), seed + 5000, f"drawing held-out films, seed {seed}", progress),
-        {"trained": planned["trained"]},
-        None,
-    )
     concepts = _concepts(seen.films)
     texts = [TEMPLATE.replace("{}", term) for term in concepts.terms]
     encoded = vlm.embed_texts([*texts, TEMPLATE.replace(" {}", "")]).double().numpy()
@@ -196,13 +220,11 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
         )
         for column, name in enumerate(OUTPUTS)
     ]
-    known = np.array([[film.plan.has(name) for name in OUTPUTS] for film in other.films], dtype=np.float64)
     layers = {
         layer: _with_truth(
             layer,
             _activations(seen, "trained", layer)[rows],
-            _activations(other, "trained", layer),
-            known,
+            truth[layer],
             named,
             [name not in rare for name in OUTPUTS],
         )
@@ -255,8 +277,7 @@ def _sides(
 def _with_truth(
     layer: str,
     activations: NDArray[np.float64],
-    held_out: NDArray[np.float64],
-    known: NDArray[np.float64],
+    explained: NDArray[np.float64],
     named: Sequence[frozenset[int]],
     usable: Sequence[bool],
 ) -> list[Planted]:
@@ -264,12 +285,9 @@ def _with_truth(
     units = []
     # A label made rare on these films can be no unit's truth here.
     columns = np.flatnonzero(usable)
-    for unit, values in enumerate(held_out.T):
-        if values.std() == 0 or activations[:, unit].std() == 0:
+    for unit, r in enumerate(explained[:, columns]):
+        if np.isnan(r).any() or activations[:, unit].std() == 0 or r.max() < BAR:
             continue
-        r = np.array([np.corrcoef(values, known[:, column])[0, 1] for column in columns])
-        best = int(np.nanargmax(r))
-        if r[best] >= BAR:
-            column = int(columns[best])
-            units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))
+        column = int(columns[r.argmax()])
+        units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))
     return units

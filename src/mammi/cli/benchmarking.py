@@ -26,7 +26,7 @@ def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="One seed, fewer films, the annotator as it is.")] = False,
 ) -> None:
     """Plant units whose concept is known, let every method name them, and write tables and pictures."""
-    from mammi.benchmark import degraded, phantom_material, run_contest, write_page
+    from mammi.benchmark import degraded, held_out_truth, phantom_material, run_contest, write_page
     from mammi.benchmark.page import summary
     from mammi.registry import import_extra
 
@@ -34,7 +34,8 @@ def benchmark(
     began = time.monotonic()
     films, seeds, blurs = QUICK if quick else FULL
     with progress_bars() as progress:
-        clear = [(seed, phantom_material(films, seed, progress)) for seed in seeds]
+        truth = held_out_truth(films // 3, progress)
+        clear = [(seed, phantom_material(films, seed, truth, progress)) for seed in seeds]
         blurred = [(seed, degraded(material, blur, seed)) for blur in blurs for seed, material in clear]
         results = run_contest([*clear, *blurred], progress=progress)
     kept = sum(len(material.films) for _, material in clear) // len(clear)
