@@ -178,7 +178,8 @@ def _correlations(activations: NDArray[np.float64], known: NDArray[np.float64]) 
     """Return Pearson's r of every unit and label, ``(n_units, n_labels)``; NaN for a unit that never varies."""
     a, y = (table - table.mean(axis=0) for table in (activations, known))
     lengths = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(y, axis=0)
-    return np.divide(a.T @ y, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+    r: NDArray[np.float64] = np.divide(a.T @ y, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+    return r
 
 
 def phantom_material(n_films: int, seed: int, truth: Explained, progress: Progress = no_progress) -> Material:
