@@ -139,7 +139,7 @@ def planted_hits(films: int, seeds: tuple[int, ...]) -> dict[str, dict[str, floa
             material = degraded(clear, blur, seed) if blur else clear
             rows, concepts = (torch.from_numpy(table) for table in (material.films, material.concepts))
             for units in (plant(material.labels, material.patients, seed), *material.layers.values()):
-                live = [unit for unit in units if unit.activation.std() > 0]
+                live = [unit for unit in units if np.ptp(unit.activation) > 0]
                 activations = torch.from_numpy(np.stack([unit.activation for unit in live], axis=1))
                 for name, score in VARIANTS.items():
                     found = score(activations, rows, unit_rows(concepts))

@@ -66,8 +66,8 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
 
     Returns:
         One row a unit: ``kind``; whether the first concept is right (``hit1``), or one of the first five (``hit5``);
-        whether the unit was named at all (``named``), and its first name is right (``right``). A unit that means
-        nothing has no hits; its name is false if it has one.
+        whether the unit was named at all (``named``), and its first name is right (``right``); and how sure the method is
+        of a name it gives (``confidence``). A unit that means nothing has no hits; its name is false if it has one.
     """
     rows = []
     for place, unit in enumerate(units):
@@ -85,9 +85,17 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
                 "hit5": float(any(hits)) if unit.truths else np.nan,
                 "named": float(named),
                 "right": float(named and hits[0]) if unit.truths else np.nan,
+                "confidence": _confidence(found, place, first[0]) if named else np.nan,
             }
         )
-    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right"])
+    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right", "confidence"])
+
+
+def _confidence(found: ArrayAnnotations, unit: int, first: int) -> float:
+    """Return how sure a method is of a unit's first name: the size of its effect if it states one, else its score."""
+    if found.verdict is not None and np.isfinite(float(found.verdict.effect[unit][0])):
+        return abs(float(found.verdict.effect[unit][0]))
+    return float(found.scores[unit, first])
 
 
 def _layers(material: Material, seed: int) -> Iterable[tuple[list[Planted], NDArray[np.float64]]]:

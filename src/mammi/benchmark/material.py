@@ -287,7 +287,7 @@ def _with_truth(
     # A label made rare on these films can be no unit's truth here.
     columns = np.flatnonzero(usable)
     for unit, r in enumerate(explained[:, columns]):
-        if np.isnan(r).any() or activations[:, unit].std() == 0 or r.max() < BAR:
+        if np.isnan(r).any() or np.ptp(activations[:, unit]) == 0 or r.max() < BAR:
             continue
         column = int(columns[r.argmax()])
         units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))

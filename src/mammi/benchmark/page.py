@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
-from mammi.benchmark.pictures import draw_hits, draw_trade_off
+from mammi.benchmark.pictures import draw_hits, draw_risk, draw_trade_off
 from mammi.benchmark.planting import KINDS, MEANINGLESS
+from mammi.functional.truth_ranks import risk_coverage
 from mammi.store.files import write_atomic, write_json
 
 __all__ = ["summary", "write_page"]
@@ -77,6 +80,8 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     picture.mkdir(parents=True, exist_ok=True)
     draw_hits(hits, false, picture / "benchmark-hits.png")
     draw_trade_off(table, meaning, nothing, qualities, picture / "benchmark-trade-off.png")
+    curves = _risk(results[results["quality"] == qualities[0]], methods)
+    draw_risk(curves, picture / "benchmark-risk.png")
     lines = [
         _INTRODUCTION.format(
             films=f"{settings['films']:,}",
@@ -115,6 +120,16 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
         "",
         *_coverage(clear, meaning, methods),
         "",
+        "## Risk and coverage",
+        "",
+        _RISK_TEXT,
+        "",
+        "| method | area under the curve |",
+        "|---|---|",
+        *[f"| {method} | {float(risk.mean()):.3f} |" for method, (_, risk) in curves.items()],
+        "",
+        "![Share of wrong names among the surest units](pictures/benchmark-risk.png)",
+        "",
         "## Worse annotators",
         "",
         _QUALITY_TEXT,
@@ -137,6 +152,18 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     write_json(folder / "benchmark.json", {**settings, "results": rows})
     return page
+
+
+def _risk(results: pd.DataFrame, methods: list[str]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return coverage and risk of each method over all units, those that mean nothing among them."""
+    curves = {}
+    for method in methods:
+        rows = results[results["method"] == method]
+        sure = torch.from_numpy(rows["confidence"].to_numpy(dtype=np.float64, copy=True))
+        right = torch.from_numpy((rows["right"] == 1).to_numpy(copy=True))
+        coverage, risk = risk_coverage(sure, right)
+        curves[method] = (coverage.numpy(), risk.numpy())
+    return curves
 
 
 def _coverage(table: pd.DataFrame, kinds: list[str], methods: list[str]) -> list[str]:
@@ -181,5 +208,8 @@ they are given, or nothing by the sign of a score.
 """
 _COVERAGE_TEXT = """Share of units named / share of units named right. A method that abstains trades one for the other;
 `calibrated` asks more of a name than the null: more effect than any unit of an untrained network shows."""
+_RISK_TEXT = """Units of every kind together, the surest first: the share of wrong names among them. A method's confidence is its
+effect where it states one, else its score; a name of a unit that means nothing is wrong, and so is an unnamed unit, which
+comes last."""
 _QUALITY_TEXT = """The films' embeddings blurred by noise of so many times their length. Mean over kinds of: named right first
 / named though they mean nothing."""
