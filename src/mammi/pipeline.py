@@ -33,7 +33,7 @@ from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
 from mammi.targets import Target
 from mammi.types import Progress, no_progress
-from mammi.untrained import record_untrained
+from mammi.untrained import record_untrained, refuse_uncopyable
 from mammi.vlms import Annotator
 
 __all__ = ["TEMPLATE", "annotate"]
@@ -97,6 +97,8 @@ def annotate(
     Raises:
         InputError: if an argument is wrong; nothing is written then.
         CaptureError: if a layer cannot be recorded; nothing is written then.
+        TargetError: if the method compares with an untrained copy of the network, and there can be none; nothing is
+            written then, unless it is the copy's output that is not finite.
         ImageError: if films cannot be read and ``on_error`` is ``"fail"``.
         StaleRunError: if ``out`` was computed from other inputs.
         BusyRunError: if another process is working in ``out``.
@@ -115,6 +117,8 @@ def annotate(
     recipe = create_method(method, **options)
     plans = plan_layers(target, layers, pooling)
     masks = _usable_masks(masks, recipe, method, target, plans, images, concepts)
+    if wants_control(recipe):
+        refuse_uncopyable(target)
     mask_content = None if masks is None else masks.fingerprint()
     out = Path(out)
     refuse_foreign_folder(out)

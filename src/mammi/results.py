@@ -70,10 +70,11 @@ def layer_tables(
         if not counts[unit]:
             continue
         best = np.argsort(-scores[unit], kind="stable")[: max(RANKING, len(kept))]
-        best = best[~np.isnan(scores[unit, best])]  # what has no score has no rank
-        ranked_units += [unit] * len(best)
+        best = best[~np.isnan(scores[unit, best])]  # what has no score has no rank, unless it is kept
+        length = max(len(best), len(kept))
+        ranked_units += [unit] * length
         # Kept concepts come first in the method's own order; the runners-up follow by score.
-        ranked.append(np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[: len(best)])
+        ranked.append(np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[:length])
     unit_column = np.array(ranked_units, dtype=np.int64)
     concept_column = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
     n_kept = np.array([len(kept) for kept in match.concepts], dtype=np.int64)

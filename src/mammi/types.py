@@ -59,18 +59,28 @@ class ConceptScore:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one unit responds to: its kept concepts (best first), the examples that say so, and who said it."""
+    """What one unit responds to.
+
+    Attributes:
+        unit: which one.
+        concepts: those kept, best first.
+        examples: the films that say so.
+        method: who said it.
+        reason: why there is no concept; ``""`` where there is one.
+        formula: how the concepts combine, in words, as in ``"NOT effusion"``; ``""`` where the first one says all.
+    """
 
     unit: UnitId
     concepts: tuple[ConceptScore, ...]
     examples: tuple[Example, ...]
     method: str
     reason: str = ""
+    formula: str = ""
 
     @property
     def name(self) -> str:
-        """The best concept, or ``"no concept"``."""
-        return self.concepts[0].concept if self.concepts else "no concept"
+        """The formula or else the best concept, or ``"no concept"``."""
+        return self.formula or (self.concepts[0].concept if self.concepts else "no concept")
 
 
 @dataclass(frozen=True)

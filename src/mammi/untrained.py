@@ -1,6 +1,7 @@
 """The untrained copy of the network, recorded on the same films: what a network that has learned nothing would show."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,16 +11,29 @@ from torch import Tensor
 from mammi.capture import LayerPlan
 from mammi.data import ProbingSet
 from mammi.engine import record_blocks
+from mammi.errors import ImageError, RunError, TargetError
 from mammi.store.shards import ActivationStore
-from mammi.targets import Target, randomised
+from mammi.targets import Target, copied, randomised
 from mammi.types import Progress
 
-__all__ = ["record_untrained"]
+__all__ = ["record_untrained", "refuse_uncopyable"]
 
 #: Films that an untrained copy is shown at most: enough to know what it shows, at a bounded price.
 MOST_FILMS = 2000
 #: Films that the copy's running statistics are settled on.
 SETTLING = 64
+
+
+def refuse_uncopyable(target: Target) -> None:
+    """Raise `TargetError` if a network cannot be copied: better before the first film than after the last."""
+    try:
+        copied(target)
+    except TargetError as error:
+        raise _with_a_way_out(error) from error
+
+
+def _with_a_way_out(error: TargetError) -> TargetError:
+    return TargetError(f"{error}: leave out the comparison with an untrained copy, control=False (-O control=false)")
 
 
 def record_untrained(
@@ -48,25 +62,62 @@ def record_untrained(
         progress: told of every batch.
 
     Returns:
-        Activations of the units that vary, of all layers side by side, ``(n_control_films, n_control_units)``; and the
-        places of these films among ``kept``.
+        Activations of the units that vary, of all layers side by side, float32 ``(n_control_films, n_control_units)``;
+        and the places of these films among ``kept``, int64, rising.
 
     Raises:
         TargetError: if the network cannot be copied, or its copy puts out something not finite.
+        ImageError: if a film can no longer be read; the others are recorded again by the same call.
     """
     places = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_FILMS)).astype(np.int64))
-    aside = ActivationStore(store.folder / "control", len(places), store.block_size)
+    if len(places) < 2:  # nothing varies over one film, and batch normalisation cannot be settled on it
+        return torch.empty(len(places), 0), places
+    aside = replace(store, n_films=len(places), part="control")
+    _forget_damaged(aside, plans)
     if not all(aside.array_path(plan.name).is_file() for plan in plans):
         films = images.subset(kept[places])
         settle = np.unique(np.linspace(0, len(films) - 1, min(len(films), SETTLING)).astype(int))
-        copy = randomised(target, [films.film(int(row)) for row in settle], seed=seed)
+        shown = [films.film(int(row)) for row in settle]
+        try:
+            copy = randomised(target, shown, seed=seed)
+        except TargetError as error:
+            raise _with_a_way_out(error) from error
 
         def report(step: str, done: int, total: int) -> None:
             progress(f"{step} of an untrained copy", done, total)
 
         record_blocks(copy, plans, films, aside, batch_size=batch_size, workers=workers, progress=report)
+        _refuse_gaps(aside)
         for plan in plans:
             aside.finish(plan.name, plan.n_units, np.arange(len(places)))
     units = torch.from_numpy(np.concatenate([np.array(aside.read(plan.name)) for plan in plans]))
     live = torch.isfinite(units).all(dim=1) & (units.amax(dim=1) > units.amin(dim=1))
     return units[live].T, places
+
+
+def _forget_damaged(aside: ActivationStore, plans: Sequence[LayerPlan]) -> None:
+    """Remove arrays that cannot be read or are of other films, so that they are recorded again."""
+    for plan in plans:
+        if not aside.array_path(plan.name).is_file():
+            continue
+        try:
+            whole = aside.read(plan.name).shape == (plan.n_units, aside.n_films)
+        except RunError:
+            whole = False
+        if not whole:
+            aside.array_path(plan.name).unlink()
+            for block in range(aside.n_blocks):
+                aside.discard(block)
+
+
+def _refuse_gaps(aside: ActivationStore) -> None:
+    """Raise `ImageError` if a film that could be read for the network could not be read for its copy."""
+    gaps = {block: record["unreadable"] for block, record in aside.done().items() if record["unreadable"]}
+    for block in gaps:
+        aside.discard(block)
+    if gaps:
+        reasons = [reason for unreadable in gaps.values() for reason in unreadable.values()]
+        raise ImageError(
+            f"{len(reasons)} films were read once and cannot be read again ({reasons[0]}): put them back and run the "
+            "same command again, what is recorded stays"
+        )

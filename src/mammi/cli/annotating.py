@@ -24,6 +24,12 @@ StdOption = Annotated[str | None, typer.Option(help="Standard deviation of the t
 ResizeOption = Annotated[str | None, typer.Option(help="squash, crop or pad.")]
 
 
+#: As in `mammi.pipeline`, which --help does not load.
+TEMPLATE = "A chest x-ray image of a {}"
+#: What switches an option on and off.
+_SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _numbers(text: str | None, option: str) -> list[float] | None:
     if text is None:
         return None
@@ -112,8 +118,12 @@ def annotate(
         Path | None, typer.Option(help="For dissection: a CSV of masks, boxes or polygons, see docs/dissection.md.")
     ] = None,
     template: Annotated[
-        str, typer.Option(help="How a concept is put to the annotator; {} stands for it.")
-    ] = "A chest x-ray image of a {}",
+        list[str] | None,
+        typer.Option(
+            help="How a concept is put to the annotator; {} stands for it. Given several times, the templates are "
+            f"averaged. [default: {TEMPLATE}]"
+        ),
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, max or cls; each layer's own by default.")] = None,
     on_error: Annotated[str, typer.Option(help="Unreadable films: fail (with the whole list) or skip.")] = "fail",
     frame: Annotated[int | None, typer.Option(help="Which frame of multi-frame files, from 0.")] = None,
@@ -155,7 +165,7 @@ def annotate(
             out=out_folder,
             method=method,
             masks=places,
-            template=template,
+            template=template or [TEMPLATE],
             pooling=pooling,
             batch_size=batch_size,
             workers=workers,
@@ -195,11 +205,21 @@ def _options(method: str, pairs: list[str]) -> dict[str, Any]:
         name = name.replace("-", "_")
         if not equals:
             raise InputError(f"--option must be NAME=VALUE, got {pair!r}")
-        default = known.get(name, "")
-        kind = int if default is None else type(default)  # an option that is None by default counts something
-        try:
-            options[name] = kind(text)
-        except ValueError as error:
-            wanted = "a whole number" if kind is int else "a number"
-            raise InputError(f"--option {name} must be {wanted}, got {text!r}") from error
+        options[name] = _value(name, text, known.get(name, ""))
     return options
+
+
+def _value(name: str, text: str, default: Any) -> Any:  # noqa: ANN401 - whatever the option takes
+    """Read the value of an option as the type of its default; one that is None by default counts something."""
+    if isinstance(default, bool):
+        if text.strip().lower() not in _SWITCH:
+            raise InputError(f"--option {name} must be true or false (yes or no, 1 or 0), got {text!r}")
+        return _SWITCH[text.strip().lower()]
+    if default is None and text.strip().lower() == "none":
+        return None
+    kind = int if default is None else type(default)
+    try:
+        return kind(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind is int else "a number"
+        raise InputError(f"--option {name} must be {wanted}, got {text!r}") from error

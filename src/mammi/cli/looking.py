@@ -58,11 +58,12 @@ def show(
 
 
 def _certainty(row: dict[Any, Any]) -> str:
-    """Return effect and q-value of a kept concept where the method states them, else its score."""
-    effect, q_value = row.get("effect", math.nan), row.get("q_value", math.nan)
-    if math.isnan(effect) or math.isnan(q_value):
-        return f"{row['score']:.3f}"
-    return f"{effect:.2f} (q {'< 0.001' if q_value < 0.001 else f'{q_value:.3f}'})"
+    """Return effect and q-value of a kept concept where the method states them, else its score; and its sense."""
+    sense = f"sense {row['sense']}" if row["sense"] else ""
+    if math.isnan(row["effect"]) or math.isnan(row["q_value"]):
+        return f"{row['score']:.3f}" + (f" ({sense})" if sense else "")
+    q_value = "q < 0.001" if row["q_value"] < 0.001 else f"q {row['q_value']:.3f}"
+    return f"{row['effect']:.2f} ({', '.join(filter(None, (q_value, sense)))})"
 
 
 @app.command()

@@ -24,13 +24,13 @@
     examples: (a, b) => b.n - a.n,
   };
 
-  // What the method says of a kept concept: effect, false discovery rate, share of draws of patients, sense.
-  const certainty = ([effect, q, stability, sense]) => {
+  // What the method says of a kept concept: effect, false discovery rate, share of draws of patients, sense, purity.
+  const certainty = ([effect, q, stability, sense, purity]) => {
     const said = [];
     if (effect !== null) said.push(`effect ${effect.toFixed(2)}`);
     if (q !== null) said.push(q < 0.001 ? "q < 0.001" : `q ${q.toFixed(3)}`);
     if (stability !== null) said.push(`kept in ${Math.round(100 * stability)} % of draws`);
-    if (sense) said.push(`sense ${sense}`);
+    if (sense) said.push(`sense ${sense}` + (purity === null ? "" : `, purity ${purity.toFixed(2)}`));
     return said.join(" · ");
   };
 
@@ -43,7 +43,7 @@
       const fill = element("i");
       fill.style.width = `${Math.max(0, Math.min(100, (100 * score) / best))}%`;
       track.append(fill);
-      item.append(element("span", "", data.terms[term]), track, element("span", "num", score.toFixed(3)));
+      item.append(element("span", "", data.terms[term]), track, element("span", "num", score === null ? "" : score.toFixed(3)));
       if (sure) item.append(element("small", "sure", certainty(sure)));
       list.append(item);
     }

@@ -107,12 +107,13 @@ def _how_to_read(identity: dict[str, Any]) -> str:
         )
     if method["name"] == "calibrated":
         options = method["options"]
+        bar = f"{options['min_effect']:g}" + (" and that of an untrained copy of the network" * options["control"])
         return (
             f"Concepts were put to the annotator as {asked}. A unit has a concept if it is above chance (false discovery "
             f"rate {options['false_discovery_rate']:g} over its layer), if its effect on patients that did not choose it "
-            "is above that of an untrained copy of the network, and if other draws of patients keep it. Effect: how many "
-            "standard deviations more of the concept the films show when they are weighed by the unit; below 0 where the "
-            "unit fires when the concept is absent. Score: correlation of the unit with the concept, less half of what "
+            f"is above {bar}, and if other draws of patients keep it. Effect: how many standard deviations more of the "
+            "concept the films show when they are weighed by the unit; below 0 where the unit fires when the concept is "
+            f"absent. Score: correlation of the unit with the concept, less {options['hub_strength']:g} of what half of "
             "the layer has in common."
         )
     return f"Concepts were put to the annotator as {asked}; what a score means is said on the page of the method."
@@ -174,7 +175,7 @@ def _units(
                 "c": []
                 if concepts is None
                 else [
-                    [numbers[str(entry["concept"])], round(float(entry["score"]), 5), int(entry["kept"]), *_sure(entry)]
+                    [numbers[str(entry["concept"])], _number(entry["score"]), int(entry["kept"]), *_sure(entry)]
                     for entry in concepts.to_dict("records")
                 ],
                 "f": []
@@ -192,9 +193,10 @@ def _formula(unit: dict[Any, Any], concepts: pd.DataFrame | None) -> str:
 
 
 def _sure(entry: dict[Any, Any]) -> list[list[Any]]:
-    """Return effect, q-value, stability and sense of a kept concept, if the method states any of them."""
-    numbers = [_number(entry.get(name, np.nan)) for name in ("effect", "q_value", "stability")]
-    return [] if all(number is None for number in numbers) else [[*numbers, int(entry["sense"])]]
+    """Return effect, q-value, stability, sense and purity of a kept concept, if the method states any of them."""
+    numbers = [_number(entry[name]) for name in ("effect", "q_value", "stability")]
+    stated = any(number is not None for number in numbers)
+    return [[*numbers, int(entry["sense"]), _number(entry["purity"])]] if stated else []
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - a numpy scalar

@@ -1,6 +1,7 @@
 """Reading a run folder: the object that users hold and that every face reads through."""
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +18,35 @@ from mammi.store.shards import ActivationStore
 from mammi.store.tables import read_parquet
 from mammi.types import Annotation, ConceptScore, Example, UnitId
 
-__all__ = ["SCHEMA", "Run", "UnitPage", "open_run"]
+__all__ = ["CERTAINTY", "SCHEMA", "Run", "UnitPage", "certainty", "open_run"]
 
 #: Version of the folder's format; a reader refuses what is newer than itself.
 SCHEMA = 1
+#: How sure a method is of a concept it kept, with what stands where it does not say: effect size, false discovery rate,
+#: share of draws of patients that keep it, share of its sense's films that are more like it, and number of the sense.
+CERTAINTY = {"effect": np.nan, "q_value": np.nan, "stability": np.nan, "purity": np.nan, "sense": 0}
+
+
+def _with_certainty(annotations: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that runs of older versions lack."""
+    return annotations.assign(**{name: value for name, value in CERTAINTY.items() if name not in annotations})
+
+
+def certainty(row: Mapping[Any, Any]) -> list[str]:
+    """Say in words what a row of the annotations states of how sure the method is; nothing that it does not state."""
+    said = [f"effect {row['effect']:.2f}"] if not np.isnan(row["effect"]) else []
+    if not np.isnan(row["q_value"]):
+        said.append("q < 0.001" if row["q_value"] < 0.001 else f"q {row['q_value']:.3f}")
+    if not np.isnan(row["stability"]):
+        said.append(f"kept in {row['stability']:.0%} of draws")
+    if row["sense"]:
+        said.append(f"sense {row['sense']}" + (f", purity {row['purity']:.2f}" if not np.isnan(row["purity"]) else ""))
+    return said
+
+
+def _in_brackets(row: Mapping[Any, Any]) -> str:
+    said = "; ".join(certainty(row))
+    return f"  ({said})" if said else ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +55,8 @@ class UnitPage:
 
     Attributes:
         annotation: kept concepts, examples, method, and the reason where there is no concept.
-        ranking: the best concepts, kept or not: columns ``rank``, ``concept``, ``score``, ``kept``.
+        ranking: the best concepts, kept or not: columns ``rank``, ``concept``, ``score``, ``kept`` and those of
+            ``CERTAINTY``; NaN (sense 0) where the method or the version that wrote the run does not state them.
         activations: float32, shape ``(n_films,)``: the unit's activation on every film of the run.
         output: the network's own name for the unit if it is an output, else ``""``.
         film_ids: salted ids of the example films, in the order of the examples.
@@ -51,8 +78,8 @@ class UnitPage:
             f"  activation over {len(self.activations)} films: {low:.4g} to {high:.4g}, median {median:.4g}",
         ]
         lines += [
-            f"  {'*' if row.kept else ' '} {row.score:+.4f}  {row.concept}"
-            for row in self.ranking.itertuples(index=False)
+            f"  {'*' if row['kept'] else ' '} {row['score']:+.4f}  {row['concept']}{_in_brackets(row)}"
+            for row in self.ranking.to_dict("records")
         ]
         lines += [
             f"  film {film}  {example.activation:.4g}"
@@ -106,8 +133,8 @@ class Run:
 
     @cached_property
     def annotations(self) -> pd.DataFrame:
-        """One row per unit and concept: layer, unit, rank, concept, score, kept."""
-        return read_parquet(self.folder / "annotations.parquet")
+        """One row per unit and concept: layer, unit, rank, concept, score, kept, and the columns of ``CERTAINTY``."""
+        return _with_certainty(read_parquet(self.folder / "annotations.parquet"))
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -152,7 +179,7 @@ class Run:
         where, values = "layer = ? AND unit = ?", (layer, index)
         row = read_parquet(self.folder / "units.parquet", where, values).iloc[0]
         examples = read_parquet(self.folder / "examples.parquet", where, values)
-        ranking = read_parquet(self.folder / "annotations.parquet", where, values)
+        ranking = _with_certainty(read_parquet(self.folder / "annotations.parquet", where, values))
         kept = ranking[ranking["kept"]]
         annotation = Annotation(
             unit=UnitId(layer, index),
@@ -162,10 +189,11 @@ class Run:
             ),
             method=self.method,
             reason=str(row["reason"]),
+            formula=str(row["name"]) if len(kept) and row["name"] != kept["concept"].iloc[0] else "",
         )
         return UnitPage(
             annotation=annotation,
-            ranking=ranking[["rank", "concept", "score", "kept"]],
+            ranking=ranking[["rank", "concept", "score", "kept", *CERTAINTY]],
             activations=np.array(activations[index]),
             output=str(row["output"]),
             film_ids=tuple(self.images["id"].iloc[examples["film"].to_numpy()]),

@@ -27,11 +27,14 @@ class ActivationStore:
         folder: the run folder.
         n_films: number of films.
         block_size: films per block.
+        part: folder below it for the arrays of another network; ``""`` for the network under study. Its records lie
+            under ``private/`` of the run all the same.
     """
 
     folder: Path
     n_films: int
     block_size: int
+    part: str = ""
 
     @property
     def n_blocks(self) -> int:
@@ -44,14 +47,14 @@ class ActivationStore:
 
     def _record_path(self, block: int) -> Path:
         # The record holds the reasons for unreadable films, and those name files.
-        return self.folder / "private" / "blocks" / f"{block:06d}.json"
+        return self.folder / "private" / self.part / "blocks" / f"{block:06d}.json"
 
     def _shard_path(self, layer: str, block: int) -> Path:
-        return self.folder / "activations" / layer / f"shard-{block:06d}.npy"
+        return self.folder / self.part / "activations" / layer / f"shard-{block:06d}.npy"
 
     def array_path(self, layer: str) -> Path:
         """Return where a layer's finished ``(n_units, n_films)`` array lies."""
-        return self.folder / "activations" / layer / "by_unit.npy"
+        return self.folder / self.part / "activations" / layer / "by_unit.npy"
 
     def done(self) -> dict[int, dict[str, Any]]:
         """Return the records of the finished blocks, by block."""

@@ -5,7 +5,7 @@
 
 from mammi.targets.layers import LayerInfo, Layout, Pooling, default_pooling, layout_of, list_layers, unit_axis
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
-from mammi.targets.randomised import randomised
+from mammi.targets.randomised import copied, randomised
 from mammi.targets.target import Target, create_target, list_targets
 from mammi.targets.weights import load_weights, read_weights
 
@@ -17,6 +17,7 @@ __all__ = [
     "Preprocessing",
     "Target",
     "TargetPreprocessing",
+    "copied",
     "create_target",
     "default_pooling",
     "layout_of",

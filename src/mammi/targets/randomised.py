@@ -14,7 +14,19 @@ from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.targets.target import Target
 from mammi.types import Film
 
-__all__ = ["randomised"]
+__all__ = ["copied", "randomised"]
+
+
+def copied(target: Target) -> nn.Module:
+    """Return a copy of a target's network on the CPU, whose random numbers are the same everywhere.
+
+    Raises:
+        TargetError: if the network cannot be copied.
+    """
+    try:
+        return copy.deepcopy(target.model).cpu()
+    except (RuntimeError, TypeError, ValueError, AttributeError, copy.Error) as error:
+        raise TargetError(f"{target.name} cannot be copied ({type(error).__name__}: {error})") from error
 
 
 def randomised(target: Target, films: Sequence[Film], seed: int = 0) -> Target:
@@ -37,11 +49,7 @@ def randomised(target: Target, films: Sequence[Film], seed: int = 0) -> Target:
         InputError: if the network has batch normalisation and there are fewer than 2 films.
         TargetError: if the network cannot be copied, or puts out something not finite.
     """
-    try:
-        # Drawn on the CPU, whose random numbers are the same everywhere.
-        model = copy.deepcopy(target.model).cpu()
-    except (RuntimeError, TypeError) as error:
-        raise TargetError(f"{target.name} cannot be copied ({type(error).__name__}: {error})") from error
+    model = copied(target)
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if norms and len(films) < 2:
         raise InputError(f"{target.name} has batch normalisation: give 2 films or more to fit it, got {len(films)}")
