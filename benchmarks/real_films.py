@@ -34,10 +34,15 @@ LAYERS = ("linear4", "hs3", "hs2")
 SEED = 5
 
 
+def without_masks() -> list[Contestant]:
+    """Return the methods that need neither labels nor masks."""
+    return [one for one in contestants() if one.method != "dissection"]
+
+
 def with_labels() -> list[Contestant]:
     """Return the methods that need films only, and two that can read the label table instead."""
     return [
-        *contestants(),
+        *without_masks(),
         Contestant("invert (labels)", "invert", {"source": "labels", "length": 1}),
         Contestant("linear (labels)", "linear", {"source": "labels"}),
     ]
@@ -85,7 +90,7 @@ def recorded_outputs(data: Path) -> None:
     patients = [patient_of[name] for name in ids]
     print(f"\n## The 14 outputs of a DenseNet-121, {len(logits)} films, {len(words)} words\n")
     print("| method | hit@1 | hit@5 | hit@10 | median ahead | named | named right |\n|---|---|---|---|---|---|---|")
-    for one in contestants():
+    for one in without_masks():
         found = mammi.annotate_arrays(logits, films, texts, bare, patients=patients, method=one.method, **one.options)
         truth = [words.index(name) for name in TRUTH]
         # Concepts with the same score share their places.
@@ -185,7 +190,7 @@ def untrained_names(films: "Films", data: Path) -> None:
     print(f"\n## Named at all, {len(phrases)} concepts from reports, {len(films.rows)} films\n")
     print("| method | " + " | ".join(f"{layer}, trained | {layer}, random weights" for layer in LAYERS) + " |")
     print("|---|" + "---|" * (2 * len(LAYERS)))
-    for one in contestants():
+    for one in without_masks():
         shares = []
         for layer in LAYERS:
             for network in ("trained", "untrained 2"):
@@ -221,7 +226,7 @@ def against_masks(films: "Films", data: Path) -> None:
     print(f"\n## Against masks: hs2, {len(images)} films of ChestX-Det, {len(concepts)} concepts\n")
     print(f"{len(seen)} of {len(truth)} units have an IoU above 0.04 with some concept.\n")
     print("| method | of these named | first name is the masks' | by chance |\n|---|---|---|---|")
-    for one in contestants():
+    for one in without_masks():
         found = mammi.annotate_arrays(
             films.layers["trained"]["hs2"],
             films.rows,

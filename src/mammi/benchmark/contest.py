@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mammi.arrays import ArrayAnnotations, annotate_arrays
 from mammi.benchmark.material import Material
 from mammi.benchmark.planting import Planted, plant
-from mammi.methods import METHODS, create_method
+from mammi.functional.dissection import Areas
+from mammi.methods import METHODS, Method, create_method
 from mammi.types import Progress, no_progress
 
 __all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest", "says_absent"]
@@ -36,11 +37,14 @@ class Contestant:
 
 
 def contestants() -> list[Contestant]:
-    """Return every method that needs films and concepts only, ours first, the others in order of registration."""
+    """Return every method that can name without labels, ours first, the others in order of registration.
+
+    Dissection is held only where masks are: on the real layers that have maps.
+    """
     found = []
     for name in sorted(METHODS.names(), key=lambda name: name != "calibrated"):
         for options in _KINDS.get(name, [{}]):
-            if create_method(name, **options).needs in ("examples", "films"):
+            if create_method(name, **options).needs != "labels":
                 kind = "".join(f" ({value})" for value in options.values())
                 found.append(Contestant(f"{name}{kind}", name, options))
     return found
@@ -71,6 +75,8 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
     """
     rows = []
     for place, unit in enumerate(units):
+        if not unit.kind:
+            continue
         first = first_names(found, place, 5)
 
         def is_right(concept: int, place: int = place, unit: Planted = unit) -> bool:
@@ -112,6 +118,22 @@ def _layers(material: Material, seed: int) -> Iterable[tuple[list[Planted], NDAr
             yield units, live
 
 
+def _as_needed(
+    layers: list[tuple[list[Planted], NDArray[np.float64]]], material: Material, recipe: Method
+) -> Iterable[tuple[list[Planted], NDArray[np.float64], Areas | None]]:
+    """Yield what a method is asked in one go: layer by layer if it looks at whole layers, else all units together."""
+    if recipe.needs == "areas":
+        for units, activations in layers:
+            areas = next((material.areas[unit.kind] for unit in units if unit.kind in material.areas), None)
+            if areas is not None:
+                yield units, activations, areas
+    elif recipe.whole_layer:
+        yield from ((*layer, None) for layer in layers)
+    else:
+        everything = [unit for units, _ in layers for unit in units]
+        yield everything, np.concatenate([activations for _, activations in layers], axis=1), None
+
+
 def run_contest(
     materials: Iterable[tuple[int, Material]],
     methods: Sequence[Contestant] | None = None,
@@ -135,7 +157,8 @@ def run_contest(
         layers = list(_layers(material, seed))
         control = np.concatenate(list(material.untrained.values()), axis=1) if material.untrained else None
         for done, contestant in enumerate(methods, start=1):
-            for units, activations in layers:
+            recipe = create_method(contestant.method, **contestant.options)
+            for units, activations, areas in _as_needed(layers, material, recipe):
                 began = time.perf_counter()
                 found = annotate_arrays(
                     activations,
@@ -143,6 +166,7 @@ def run_contest(
                     material.concepts,
                     material.template,
                     patients=material.patients,
+                    areas=areas,
                     control=control,
                     method=contestant.method,
                     **contestant.options,

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammi.benchmark.planting import Label, Planted
+from mammi.benchmark.reference import drawn_areas, for_concepts
 from mammi.capture import LayerPlan, Recorder, plan_layers
 from mammi.concepts import ConceptSet, build_concepts
+from mammi.functional.dissection import Areas
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, PhantomFilm, is_named, write_report
 from mammi.targets import Target, create_target, randomised
 from mammi.types import Film, Progress, no_progress
@@ -27,8 +29,8 @@ TEMPLATE = "A chest x-ray image of a {}"
 LAYERS = ("head", "layer3", "layer2")
 #: Correlation on held-out films that a real unit must have with the label that explains it best, to have a truth.
 BAR = 0.35
-#: Correlation of every unit and label on held-out films, by layer: ``(n_units, n_labels)``.
-Explained = dict[str, NDArray[np.float64]]
+#: Held-out films that are compared with their masks.
+MASKED_FILMS = 400
 #: Seed of films that no contest is held on.
 HELD_OUT_SEED = 5000
 #: Films of labels that are made rare.
@@ -37,6 +39,19 @@ RARE_FILMS = 3
 REPORTS = 600
 #: Films drawn in one go by a process.
 CHUNK = 60
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of the small network's units from films that no contest is held on.
+
+    Attributes:
+        explained: by layer, Pearson's r of every unit and label, ``(n_units, n_labels)``; NaN for a unit that never varies.
+        areas: by layer with maps, how units and drawn labels overlap; columns are ``mammi.phantoms.OUTPUTS``.
+    """
+
+    explained: dict[str, NDArray[np.float64]]
+    areas: dict[str, Areas]
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,8 @@ class Material:
         terms: the concepts in words.
         labels: what is known of the films.
         patients: ``(n_films,)``.
-        layers: real layers by name: units with their truth.
+        layers: real layers by name: all units that vary, with their truth; no kind where it is unknown.
+        areas: for real layers with maps, how their units overlap with the masks of concepts, on other films.
         untrained: layers of an untrained copy of the network, ``(n_films, n_units)``: the control of methods that use
             one.
         untrained_too: layers of another untrained copy: a target whose every name is false.
@@ -64,6 +80,7 @@ class Material:
     labels: list[Label]
     patients: NDArray[np.int64]
     layers: dict[str, list[Planted]] = field(default_factory=dict)
+    areas: dict[str, Areas] = field(default_factory=dict)
     untrained: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     untrained_too: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     quality: str = "as trained"
@@ -157,8 +174,8 @@ def _activations(seen: _Seen, network: str, layer: str) -> NDArray[np.float64]:
     return torch.cat([record[network][layer] for record in seen.records]).double().numpy()
 
 
-def held_out_truth(n_films: int, progress: Progress = no_progress) -> Explained:
-    """Correlate the units of the small network with every label, on films that no contest is held on.
+def held_out_truth(n_films: int, progress: Progress = no_progress) -> HeldOut:
+    """Compare the units of the small network with every label and its masks, on films that no contest is held on.
 
     Args:
         n_films: how many films to draw.
@@ -171,7 +188,9 @@ def held_out_truth(n_films: int, progress: Progress = no_progress) -> Explained:
         None,
     )
     known = np.array([[film.plan.has(name) for name in OUTPUTS] for film in seen.films], dtype=np.float64)
-    return {layer: _correlations(_activations(seen, "trained", layer), known) for layer in LAYERS}
+    explained = {layer: _correlations(_activations(seen, "trained", layer), known) for layer in LAYERS}
+    masked = min(n_films, MASKED_FILMS)
+    return HeldOut(explained, drawn_areas(_drawn(masked, HELD_OUT_SEED, "drawing films with masks", progress)))
 
 
 def _correlations(activations: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,7 +201,7 @@ def _correlations(activations: NDArray[np.float64], known: NDArray[np.float64]) 
     return r
 
 
-def phantom_material(n_films: int, seed: int, truth: Explained, progress: Progress = no_progress) -> Material:
+def phantom_material(n_films: int, seed: int, truth: HeldOut, progress: Progress = no_progress) -> Material:
     """Draw films, show them to the small network, to two untrained copies of it and to the small annotator.
 
     Four of the labels are made rare: all but 3 of their films are left out. The truth of a real layer's unit is the
@@ -225,7 +244,7 @@ def phantom_material(n_films: int, seed: int, truth: Explained, progress: Progre
         layer: _with_truth(
             layer,
             _activations(seen, "trained", layer)[rows],
-            truth[layer],
+            truth.explained[layer],
             named,
             [name not in rare for name in OUTPUTS],
         )
@@ -239,6 +258,9 @@ def phantom_material(n_films: int, seed: int, truth: Explained, progress: Progre
         labels=labels,
         patients=np.array([film.plan.patient.id for film in seen.films], dtype=np.int64)[rows],
         layers=layers,
+        areas={
+            layer: _as_concepts(areas, layers[layer], named, concepts.terms) for layer, areas in truth.areas.items()
+        },
         untrained={layer: _activations(seen, "untrained", layer)[rows] for layer in LAYERS},
         untrained_too={layer: _activations(seen, "untrained too", layer)[rows] for layer in LAYERS},
     )
@@ -282,13 +304,29 @@ def _with_truth(
     named: Sequence[frozenset[int]],
     usable: Sequence[bool],
 ) -> list[Planted]:
-    """Give each unit the label that explains it best on held-out films, if one does."""
+    """Give each unit that varies the label that explains it best on held-out films; without one it has no kind."""
     units = []
     # A label made rare on these films can be no unit's truth here.
     columns = np.flatnonzero(usable)
     for unit, r in enumerate(explained[:, columns]):
-        if np.isnan(r).any() or np.ptp(activations[:, unit]) == 0 or r.max() < BAR:
+        if np.ptp(activations[:, unit]) == 0:
             continue
         column = int(columns[r.argmax()])
-        units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))
+        known = not np.isnan(r).any() and r.max() >= BAR
+        truths = named[column] if known else frozenset[int]()
+        units.append(
+            Planted(
+                layer if known else "", activations[:, unit], truths, says=OUTPUTS[column] if known else "", index=unit
+            )
+        )
     return units
+
+
+def _as_concepts(
+    areas: Areas, units: Sequence[Planted], named: Sequence[frozenset[int]], terms: Sequence[str]
+) -> Areas:
+    """Return the counts of the units that vary, each label as the plainest concept that names it."""
+    columns = [min(own, key=lambda m: (terms[m] != name, m)) for name, own in zip(OUTPUTS, named, strict=True) if own]
+    known = [column for column, own in enumerate(named) if own]
+    both = Areas(areas.both[:, known], areas.units, areas.concepts[known])
+    return for_concepts(both, [unit.index for unit in units], columns, len(terms))

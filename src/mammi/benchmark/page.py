@@ -41,9 +41,14 @@ def _markdown(grid: pd.DataFrame, units: "pd.Series[int]", *, best: str) -> list
     for kind in map(str, grid.index):
         values = grid.loc[kind].to_numpy(dtype=float)
         wanted = np.nanmax(values) if best == "high" else np.nanmin(values)
-        cells = [f"**{value:.2f}**" if abs(value - wanted) < _TIE else f"{value:.2f}" for value in values]
+        cells = [f"**{value:.2f}**" if abs(value - wanted) < _TIE else _share(float(value)) for value in values]
         lines.append(f"| {kind} | {units[kind]} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _share(value: float) -> str:
+    """Write a share; a dash for what was not tried."""
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 def _kinds(table: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -79,8 +84,12 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     picture = folder / "pictures"
     picture.mkdir(parents=True, exist_ok=True)
     draw_hits(hits, false, picture / "benchmark-hits.png")
-    draw_trade_off(table, meaning, nothing, qualities, picture / "benchmark-trade-off.png")
-    curves = _risk(results[results["quality"] == qualities[0]], methods)
+    # What was tried on a few kinds only has no mean over kinds.
+    everywhere = [method for method in methods if not hits[method].isna().any()]
+    curves = _risk(results[results["quality"] == qualities[0]], everywhere)
+    draw_trade_off(
+        table[table["method"].isin(everywhere)], meaning, nothing, qualities, picture / "benchmark-trade-off.png"
+    )
     draw_risk(curves, picture / "benchmark-risk.png")
     lines = [
         _INTRODUCTION.format(
@@ -134,7 +143,7 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
         "",
         _QUALITY_TEXT,
         "",
-        *_by_quality(table, meaning, nothing, methods, qualities),
+        *_by_quality(table, meaning, nothing, everywhere, qualities),
         "",
         "![False names against right names](pictures/benchmark-trade-off.png)",
         "",
@@ -170,7 +179,7 @@ def _coverage(table: pd.DataFrame, kinds: list[str], methods: list[str]) -> list
     named, right = (_grid(table, kinds, methods, column) for column in ("named", "right"))
     lines = ["| | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
     for kind in kinds:
-        cells = [f"{float(n):.2f} / {float(r):.2f}" for n, r in zip(named.loc[kind], right.loc[kind], strict=True)]
+        cells = [f"{_share(n)} / {_share(r)}" for n, r in zip(named.loc[kind], right.loc[kind], strict=True)]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     return lines
 

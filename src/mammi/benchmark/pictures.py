@@ -37,7 +37,7 @@ def draw_hits(hits: pd.DataFrame, false: pd.DataFrame, path: Path) -> None:
         for row, column in np.ndindex(values.shape):
             dark = values[row, column] > 0.55
             axis.text(
-                *(column, row, f"{values[row, column]:.2f}"),
+                *(column, row, "" if np.isnan(values[row, column]) else f"{values[row, column]:.2f}"),
                 ha="center",
                 va="center",
                 fontsize=8,
