@@ -69,12 +69,13 @@ def layer_tables(
     for unit, kept in enumerate(match.concepts):
         if not counts[unit]:
             continue
-        best = np.argsort(-scores[unit], kind="stable")[: max(RANKING, len(kept))]
+        length = max(RANKING, len(kept))
+        best = np.argsort(-scores[unit], kind="stable")[:length]
         best = best[~np.isnan(scores[unit, best])]  # what has no score has no rank, unless it is kept
-        length = max(len(best), len(kept))
-        ranked_units += [unit] * length
         # Kept concepts come first in the method's own order; the runners-up follow by score.
-        ranked.append(np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[:length])
+        row = np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[:length]
+        ranked_units += [unit] * len(row)
+        ranked.append(row)
     unit_column = np.array(ranked_units, dtype=np.int64)
     concept_column = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
     n_kept = np.array([len(kept) for kept in match.concepts], dtype=np.int64)

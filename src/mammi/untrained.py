@@ -118,6 +118,6 @@ def _refuse_gaps(aside: ActivationStore) -> None:
     if gaps:
         reasons = [reason for unreadable in gaps.values() for reason in unreadable.values()]
         raise ImageError(
-            f"{len(reasons)} films were read once and cannot be read again ({reasons[0]}): put them back and run the "
-            "same command again, what is recorded stays"
+            f"{len(reasons)} of {aside.n_films} films could be read for the network and not for its untrained copy "
+            f"({reasons[0]}): put back what is missing and run the same command again, what is recorded stays"
         )

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,3 +139,21 @@ def test_ids_are_salted():
     assert ids != salted_ids(["a", "b", "a"], new_salt(), "film")
     assert salted_ids(["a"], salt, "patient")[0][8:] != ids[0][5:]
     assert all(part != "a" for part in ids)
+
+
+def test_the_arrays_of_another_network_lie_apart_and_its_records_in_private(tmp_path):
+    own, part = store_of(tmp_path), replace(store_of(tmp_path), part="control")
+    for each, value in ((own, 1.0), (part, 2.0)):
+        for block in range(each.n_blocks):
+            rows = each.rows(block)
+            layers = {"a": np.full((len(rows), 3), value, np.float32)}
+            each.write(block, layers, {"unreadable": {}, "value": value})
+    assert [record["value"] for record in part.done().values()] == [2.0] * part.n_blocks
+    part.discard(0)
+    assert sorted(own.done()) == list(range(own.n_blocks))
+    assert sorted(part.done()) == list(range(1, part.n_blocks))
+    for each, value in ((own, 1.0), (part, 2.0)):
+        each.finish("a", 3, np.arange(each.n_films))
+        assert (each.read("a") == value).all()
+    assert [path.name for path in (tmp_path / "control").rglob("*") if path.is_file()] == ["by_unit.npy"]
+    assert part.array_path("a") == tmp_path / "control" / "activations" / "a" / "by_unit.npy"
