@@ -13,7 +13,7 @@ from mammi.cli.console import err, out, progress_bars
 __all__ = ["benchmark"]
 
 #: Films drawn for each seed, and how much the annotator is blurred: in full, and for a quick look.
-FULL = (3600, (0, 1, 2), (1.5, 3.0))
+FULL = (3600, (0, 1, 2), (3.0, 6.0))
 QUICK = (900, (0,), ())
 
 
