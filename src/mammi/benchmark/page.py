@@ -19,6 +19,8 @@ __all__ = ["summary", "write_page"]
 
 #: A method is as good as the best of its row if fewer units than this divide them.
 _TIE = 1e-9
+#: Shares of all units at which the risk is stated.
+RISK_AT = (0.1, 0.2, 0.3, 0.5)
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -131,11 +133,11 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
         "",
         "## Risk and coverage",
         "",
-        _RISK_TEXT,
+        _RISK_TEXT.format(nothing=float(results["hit1"].isna().mean())),
         "",
-        "| method | area under the curve |",
-        "|---|---|",
-        *[f"| {method} | {float(risk.mean()):.3f} |" for method, (_, risk) in curves.items()],
+        "| method | " + " | ".join(f"surest {share:.0%}" for share in RISK_AT) + " | all it names | of all units |",
+        "|---|" + "---|" * (len(RISK_AT) + 2),
+        *[f"| {method} | " + " | ".join(_risks(*curve)) + " |" for method, curve in curves.items()],
         "",
         "![Share of wrong names among the surest units](pictures/benchmark-risk.png)",
         "",
@@ -164,15 +166,24 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
 
 
 def _risk(results: pd.DataFrame, methods: list[str]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return coverage and risk of each method over all units, those that mean nothing among them."""
+    """Return coverage and risk of each method over the units that it names, those that mean nothing among them."""
     curves = {}
     for method in methods:
         rows = results[results["method"] == method]
-        sure = torch.from_numpy(rows["confidence"].to_numpy(dtype=np.float64, copy=True))
-        right = torch.from_numpy((rows["right"] == 1).to_numpy(copy=True))
+        named = rows[rows["named"] == 1]
+        sure = torch.from_numpy(named["confidence"].to_numpy(dtype=np.float64, copy=True))
+        right = torch.from_numpy((named["right"] == 1).to_numpy(copy=True))
         coverage, risk = risk_coverage(sure, right)
-        curves[method] = (coverage.numpy(), risk.numpy())
+        curves[method] = (coverage.numpy() * len(named) / len(rows), risk.numpy())
     return curves
+
+
+def _risks(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> list[str]:
+    """Return the risk at each share of units, at all that are named, and what share they are."""
+    if not len(risk):
+        return ["-"] * len(RISK_AT) + ["-", "0.00"]
+    at = [f"{risk[np.searchsorted(coverage, share)]:.2f}" if coverage[-1] >= share else "-" for share in RISK_AT]
+    return [*at, f"{risk[-1]:.2f}", f"{coverage[-1]:.2f}"]
 
 
 def _coverage(table: pd.DataFrame, kinds: list[str], methods: list[str]) -> list[str]:
@@ -217,8 +228,8 @@ they are given, or nothing by the sign of a score.
 """
 _COVERAGE_TEXT = """Share of units named / share of units named right. A method that abstains trades one for the other;
 `calibrated` asks more of a name than the null: more effect than any unit of an untrained network shows."""
-_RISK_TEXT = """Units of every kind together, the surest first: the share of wrong names among them. A method's confidence is its
-effect where it states one, else its score; a name of a unit that means nothing is wrong, and so is an unnamed unit, which
-comes last."""
+_RISK_TEXT = """Units of every kind together, the surest first: the share of wrong names among the names given, where a name of a
+unit that means nothing is wrong. A method's confidence is its effect where it states one, else its score. A curve ends where
+the method has named all that it names; {nothing:.0%} of the units mean nothing."""
 _QUALITY_TEXT = """The films' embeddings blurred by noise of so many times their length. Mean over kinds of: named right first
 / named though they mean nothing."""
