@@ -1,8 +1,9 @@
 """What a contest is held on: films and concepts in one space, labels that are known, real layers, an untrained copy."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from multiprocessing import get_context
@@ -15,6 +16,7 @@ from torch import Tensor
 from mammi.benchmark.planting import Label, Planted
 from mammi.capture import LayerPlan, Recorder, plan_layers
 from mammi.concepts import ConceptSet, build_concepts
+from mammi.errors import InputError
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, PhantomFilm, is_named, write_report
 from mammi.targets import Target, create_target, randomised
 from mammi.types import Film, Progress, no_progress
@@ -33,6 +35,8 @@ RARE_FILMS = 3
 REPORTS = 600
 #: Films drawn in one go by a process.
 CHUNK = 60
+#: So many times that are drawn without other processes, which take seconds to start.
+ALONE = 4
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Material:
                 [
                     max(_auc(similar[:, concept], label.present) for concept in label.concepts)
                     for label in self.labels
-                    if label.concepts and not label.rare
+                    if label.is_usable and not label.rare
                 ]
             )
         )
@@ -103,10 +107,14 @@ def _draw(n_films: int, seed: int, first: int) -> list[PhantomFilm]:
 def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[PhantomFilm]:
     """Draw a cohort with as many processes as there are cores; the same films whatever their number."""
     starts = range(0, n_films, CHUNK)
-    # Spawned, not forked: a fork of a process in which torch runs threads can hang.
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn")) as pool:
-        done = 0
-        for films in pool.map(_draw, repeat(n_films), repeat(seed), starts):
+    done = 0
+    with ExitStack() as stack:
+        each: Callable[..., Iterator[list[PhantomFilm]]] = map
+        if len(starts) > ALONE:
+            # Spawned, not forked: a fork of a process in which torch runs threads can hang.
+            pool = ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn"))
+            each = stack.enter_context(pool).map
+        for films in each(_draw, repeat(n_films), repeat(seed), starts):
             yield from films
             done += len(films)
             progress(step, done, n_films)
@@ -160,10 +168,15 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
     label that explains it best on other films, drawn with another seed, if their correlation is at least `BAR` there.
 
     Args:
-        n_films: how many films to draw; some are left out.
+        n_films: how many films to draw, at least 60; some are left out.
         seed: other numbers draw other patients, and make other labels rare.
         progress: told of films drawn.
+
+    Raises:
+        InputError: if there are fewer films.
     """
+    if n_films < CHUNK:
+        raise InputError(f"'n_films' must be at least {CHUNK}, so that most findings are on some film; got {n_films}")
     target, vlm = create_target("phantom"), create_vlm("phantom")
     settling = [Film(Cohort(64, seed=seed + 7000).film(index).pixels) for index in range(64)]
     networks = {
@@ -204,7 +217,7 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
             _activations(other, "trained", layer),
             known,
             named,
-            [name not in rare for name in OUTPUTS],
+            [label.is_usable and not label.rare for label in labels],
         )
         for layer in LAYERS
     }
@@ -261,14 +274,16 @@ def _with_truth(
     usable: Sequence[bool],
 ) -> list[Planted]:
     """Give each unit the label that explains it best on held-out films, if one does."""
-    units = []
-    # A label made rare on these films can be no unit's truth here.
-    columns = np.flatnonzero(usable)
+    units: list[Planted] = []
+    # A label made rare on these films, or that nothing names, can be no unit's truth here.
+    columns = np.flatnonzero(np.asarray(usable) & (known.std(axis=0) > 0))
+    if not len(columns):
+        return units
     for unit, values in enumerate(held_out.T):
         if values.std() == 0 or activations[:, unit].std() == 0:
             continue
         r = np.array([np.corrcoef(values, known[:, column])[0, 1] for column in columns])
-        best = int(np.nanargmax(r))
+        best = int(r.argmax())
         if r[best] >= BAR:
             column = int(columns[best])
             units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))
