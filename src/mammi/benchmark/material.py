@@ -1,8 +1,9 @@
 """What a contest is held on: films and concepts in one space, labels that are known, real layers, an untrained copy."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from multiprocessing import get_context
@@ -16,6 +17,7 @@ from mammi.benchmark.planting import Label, Planted
 from mammi.benchmark.reference import drawn_areas, for_concepts
 from mammi.capture import LayerPlan, Recorder, plan_layers
 from mammi.concepts import ConceptSet, build_concepts
+from mammi.errors import InputError
 from mammi.functional.dissection import Areas
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, PhantomFilm, is_named, write_report
 from mammi.targets import Target, create_target, randomised
@@ -39,6 +41,8 @@ RARE_FILMS = 3
 REPORTS = 600
 #: Films drawn in one go by a process.
 CHUNK = 60
+#: So many times that are drawn without other processes, which take seconds to start.
+ALONE = 4
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Material:
                 [
                     max(_auc(similar[:, concept], label.present) for concept in label.concepts)
                     for label in self.labels
-                    if label.concepts and not label.rare
+                    if label.is_usable and not label.rare
                 ]
             )
         )
@@ -124,10 +128,14 @@ def _draw(n_films: int, seed: int, first: int) -> list[PhantomFilm]:
 def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[PhantomFilm]:
     """Draw a cohort with as many processes as there are cores; the same films whatever their number."""
     starts = range(0, n_films, CHUNK)
-    # Spawned, not forked: a fork of a process in which torch runs threads can hang.
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn")) as pool:
-        done = 0
-        for films in pool.map(_draw, repeat(n_films), repeat(seed), starts):
+    done = 0
+    with ExitStack() as stack:
+        each: Callable[..., Iterator[list[PhantomFilm]]] = map
+        if len(starts) > ALONE:
+            # Spawned, not forked: a fork of a process in which torch runs threads can hang.
+            pool = ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn"))
+            each = stack.enter_context(pool).map
+        for films in each(_draw, repeat(n_films), repeat(seed), starts):
             yield from films
             done += len(films)
             progress(step, done, n_films)
@@ -208,11 +216,16 @@ def phantom_material(n_films: int, seed: int, truth: HeldOut, progress: Progress
     label that explains it best on other films, if their correlation is at least `BAR` there.
 
     Args:
-        n_films: how many films to draw; some are left out.
+        n_films: how many films to draw, at least 60; some are left out.
         seed: other numbers draw other patients, and make other labels rare.
         truth: from `held_out_truth`.
         progress: told of films drawn.
+
+    Raises:
+        InputError: if there are fewer films.
     """
+    if n_films < CHUNK:
+        raise InputError(f"'n_films' must be at least {CHUNK}, so that most findings are on some film; got {n_films}")
     target, vlm = create_target("phantom"), create_vlm("phantom")
     settling = [Film(Cohort(64, seed=seed + 7000).film(index).pixels) for index in range(64)]
     networks = {
@@ -246,7 +259,7 @@ def phantom_material(n_films: int, seed: int, truth: HeldOut, progress: Progress
             _activations(seen, "trained", layer)[rows],
             truth.explained[layer],
             named,
-            [name not in rare for name in OUTPUTS],
+            [label.is_usable and not label.rare for label in labels],
         )
         for layer in LAYERS
     }
@@ -305,18 +318,21 @@ def _with_truth(
     usable: Sequence[bool],
 ) -> list[Planted]:
     """Give each unit that varies the label that explains it best on held-out films; without one it has no kind."""
-    units = []
-    # A label made rare on these films can be no unit's truth here.
-    columns = np.flatnonzero(usable)
+    units: list[Planted] = []
+    # A label made rare on these films, or that nothing names, can be no unit's truth here.
+    columns = np.flatnonzero(np.asarray(usable) & np.isfinite(explained).any(axis=0))
     for unit, r in enumerate(explained[:, columns]):
         if np.ptp(activations[:, unit]) == 0:
             continue
-        column = int(columns[r.argmax()])
-        known = not np.isnan(r).any() and r.max() >= BAR
-        truths = named[column] if known else frozenset[int]()
+        known = len(columns) > 0 and np.isfinite(r).all() and r.max() >= BAR
+        column = int(columns[r.argmax()]) if known else 0
         units.append(
             Planted(
-                layer if known else "", activations[:, unit], truths, says=OUTPUTS[column] if known else "", index=unit
+                kind=layer if known else "",
+                activation=activations[:, unit],
+                truths=named[column] if known else frozenset(),
+                says=OUTPUTS[column] if known else "",
+                index=unit,
             )
         )
     return units

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mammi.benchmark.material import BAR
 from mammi.benchmark.pictures import draw_hits, draw_risk, draw_trade_off
 from mammi.benchmark.planting import KINDS, MEANINGLESS
 from mammi.functional.truth_ranks import risk_coverage
@@ -17,7 +18,7 @@ from mammi.store.files import write_atomic, write_json
 
 __all__ = ["summary", "write_page"]
 
-#: A method is as good as the best of its row if fewer units than this divide them.
+#: Two shares that differ by less are the same but for rounding.
 _TIE = 1e-9
 #: Shares of all units at which the risk is stated.
 RISK_AT = (0.1, 0.2, 0.3, 0.5)
@@ -69,7 +70,8 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     Args:
         results: what `run_contest` returned.
         folder: where to write; pictures go into ``pictures/`` below it.
-        settings: what the contest was held on: ``films``, ``seeds``, ``concepts``, ``seconds``.
+        settings: what the contest was held on: ``films`` drawn a seed, ``kept`` of them, ``seeds``, ``concepts``,
+            ``cores`` and ``seconds``.
 
     Returns:
         The path of the page.
@@ -96,6 +98,7 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     lines = [
         _INTRODUCTION.format(
             films=f"{settings['films']:,}",
+            bar=BAR,
             seeds=len(settings["seeds"]),
             kept=f"{settings['kept']:,}",
             concepts=settings["concepts"],
@@ -218,13 +221,13 @@ mammi {version}, {machine}, {seconds} s in all.
 
 A method's first name is the first concept it keeps, or, where it keeps none, the one it scores highest: so a method that
 abstains is measured on what it would have said. For units that fire when something is absent, only a name that says so
-is right. Every real layer's truth is the label that explains the unit best on other films, if they correlate by 0.35 or
+is right. Every real layer's truth is the label that explains the unit best on other films, if they correlate by {bar:g} or
 more there. The best of each row is in bold. Dead and constant units never reach a method: `mammi` leaves them out for all.
 """
 _KINDS_TEXT = """What the units do (strengths vary from film to film by 0.6 to 1.4, noise of 0.25 unless said otherwise):
 """
-_NOTHING_TEXT = """Every name here is false. Only `calibrated` states a rate (5 %) and keeps to it; the others name what
-they are given, or nothing by the sign of a score.
+_NOTHING_TEXT = """Every name here is false. Only `calibrated` states a rate (of the units of a layer that it names, 5 %
+are named by chance); the others name what they are given, or nothing by the sign of a score.
 """
 _COVERAGE_TEXT = """Share of units named / share of units named right. A method that abstains trades one for the other;
 `calibrated` asks more of a name than the null: more effect than any unit of an untrained network shows."""

@@ -59,6 +59,11 @@ class Label:
     rare: bool = False
     sides: tuple[tuple[str, NDArray[np.bool_], frozenset[int]], ...] = ()
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether a concept names it and it tells films apart."""
+        return bool(self.concepts) and bool(self.present.any()) and not bool(self.present.all())
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -85,7 +90,8 @@ def plant(labels: Sequence[Label], patients: NDArray[np.int64], seed: int) -> li
     """Make units of every kind that the labels allow.
 
     A unit that fires does so with a strength drawn anew for every film from [0.6, 1.4], over Gaussian noise of standard
-    deviation 0.25 (unless its kind says otherwise).
+    deviation 0.25 (unless its kind says otherwise). Labels that no concept names, or that tell no film apart, are left
+    out.
 
     Args:
         labels: what is known of the films.
@@ -93,13 +99,16 @@ def plant(labels: Sequence[Label], patients: NDArray[np.int64], seed: int) -> li
         seed: of strengths, noise and pairs.
 
     Raises:
-        InputError: if there is no label, or their lengths differ.
+        InputError: if the lengths of the labels differ, or none of them can be used.
     """
-    if not labels:
-        raise InputError("no label to plant units from: give a label table whose labels are concepts")
     n_films = len(patients)
     if any(len(label.present) != n_films for label in labels):
         raise InputError(f"labels must have one entry a film, {n_films}")
+    labels = [label for label in labels if label.is_usable]
+    if not labels:
+        raise InputError(
+            "no label to plant units from: labels must be named by a concept, and be on some films and not on others"
+        )
     rng = np.random.default_rng([seed, 77])
 
     def fire(present: NDArray[np.bool_], noise: float = 0.25) -> NDArray[np.float64]:
@@ -113,7 +122,7 @@ def plant(labels: Sequence[Label], patients: NDArray[np.int64], seed: int) -> li
         units += [
             Planted("side", fire(there), named, says=f"{side} {label.name}")
             for side, there, named in label.sides
-            if named and not label.rare
+            if named and there.any() and not label.rare
         ]
     common = [label for label in labels if not label.rare]
     for label in common:
@@ -135,7 +144,7 @@ def plant(labels: Sequence[Label], patients: NDArray[np.int64], seed: int) -> li
 
 
 def _pairs(labels: Sequence[Label], rng: np.random.Generator) -> list[tuple[Label, Label]]:
-    """Draw pairs of unlike labels that meet on some films, no pair twice."""
+    """Draw ordered pairs of unlike labels that meet on some films, none twice."""
     able = [
         (one, other)
         for one in labels

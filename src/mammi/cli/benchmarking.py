@@ -30,7 +30,9 @@ def benchmark(
     from mammi.benchmark.page import summary
     from mammi.registry import import_extra
 
-    import_extra("matplotlib", "plots")  # before the work, not after it
+    # What is missing is said before the work, not after it.
+    import_extra("matplotlib", "plots")
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     films, seeds, blurs = QUICK if quick else FULL
     with progress_bars() as progress:

@@ -1,0 +1,248 @@
+"""The page says what the numbers say; the pictures are pictures; the command says at once what it lacks."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mammi.benchmark import KINDS, MEANINGLESS, Contestant, write_page
+from mammi.benchmark.page import summary
+from mammi.cli import app, benchmarking
+
+SETTINGS = {"films": 3600, "kept": 2951, "seeds": [0, 1], "concepts": 231, "cores": 2, "seconds": 1234.5}
+METHODS = ["calibrated", "mammi", "clip-dissect (wpmi)"]
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Results as of a contest: two seeds, two annotators, three methods, every kind."""
+    rng = np.random.default_rng(0)
+    kinds = [*KINDS, *MEANINGLESS, "head", "layer3", "untrained head"]
+    parts = []
+    for quality in ("as trained", "films blurred by 1.5"):
+        for seed in (0, 1):
+            for method in METHODS:
+                for kind in kinds:
+                    n = 1 + len(kind) % 4 + seed
+                    hit1 = (rng.random(n) < 0.6).astype(float)
+                    named = (rng.random(n) < 0.5).astype(float)
+                    means = kind not in MEANINGLESS and not kind.startswith("untrained")
+                    parts.append(
+                        pd.DataFrame(
+                            {
+                                "kind": kind,
+                                "hit1": hit1 if means else np.nan,
+                                "hit5": np.maximum(hit1, rng.random(n) < 0.5) if means else np.nan,
+                                "named": named,
+                                "right": named * hit1 if means else np.nan,
+                                "seed": seed,
+                                "quality": quality,
+                                "zero_shot": 0.95 + 0.01 * seed if quality == "as trained" else 0.8,
+                                "method": method,
+                                "seconds": 0.001 * (1 + METHODS.index(method)) + 0.0001 * seed,
+                            }
+                        )
+                    )
+    table = pd.concat(parts, ignore_index=True)
+    # Two methods tie for the best of a row.
+    single = (table["kind"] == "single") & (table["quality"] == "as trained")
+    table.loc[single & (table["method"] != "mammi"), ["hit1", "hit5"]] = 1.0
+    table.loc[single & (table["method"] == "mammi"), ["hit1", "hit5"]] = 0.0
+    return table
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    assert write_page(results, folder, SETTINGS) == folder / "benchmark.md"
+    return folder
+
+
+def tables_of(text: str) -> dict[str, list[list[str]]]:
+    """The tables of a page by the heading above: rows of cells, the header first."""
+    found = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        title, rest = section.split("\n", 1)
+        rows = [line.strip("|").split("|") for line in rest.splitlines() if line.startswith("|")]
+        found[title] = [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("-")]
+    return found
+
+
+def mean(results, method, kind, column, quality="as trained"):
+    rows = results[(results["method"] == method) & (results["kind"] == kind) & (results["quality"] == quality)]
+    return rows[column].sum() / len(rows)
+
+
+MEANING = [*KINDS, "head", "layer3"]
+NOTHING = [*MEANINGLESS, "untrained head"]
+
+
+@pytest.mark.parametrize(
+    ("title", "column", "kinds", "best"),
+    [
+        ("Named right first", "hit1", MEANING, max),
+        ("In the first five", "hit5", MEANING, max),
+        ("Named though they mean nothing", "named", NOTHING, min),
+    ],
+)
+def test_tables_hold_the_means_and_the_best_is_bold(results, page, title, column, kinds, best):
+    header, *rows = tables_of((page / "benchmark.md").read_text())[title]
+    assert header == ["", "units", *METHODS]
+    assert [row[0] for row in rows] == kinds
+    for kind, units, *cells in rows:
+        values = [mean(results, method, kind, column) for method in METHODS]
+        of_kind = (results["kind"] == kind) & (results["quality"] == "as trained")
+        assert int(units) == of_kind.sum() / len(METHODS)
+        assert [float(cell.strip("*")) for cell in cells] == pytest.approx(values, abs=0.005)
+        assert [cell.startswith("**") and cell.endswith("**") for cell in cells] == [
+            value == best(values) for value in values
+        ]
+
+
+def test_methods_that_tie_are_both_bold(page):
+    rows = tables_of((page / "benchmark.md").read_text())["Named right first"]
+    assert rows[1] == ["single", "7", "**1.00**", "0.00", "**1.00**"]
+
+
+def test_coverage_quality_and_time(results, page):
+    tables = tables_of((page / "benchmark.md").read_text())
+    header, *rows = tables["Named at all, and named right"]
+    assert header == ["", *METHODS]
+    assert [row[0] for row in rows] == MEANING
+    for kind, *cells in rows:
+        for method, cell in zip(METHODS, cells, strict=True):
+            values = [float(value) for value in cell.split(" / ")]
+            expected = [mean(results, method, kind, column) for column in ("named", "right")]
+            assert values == pytest.approx(expected, abs=0.005)
+    header, *rows = tables["Worse annotators"]
+    assert [row[0] for row in rows] == ["as trained", "films blurred by 1.5"]
+    for quality, *cells in rows:
+        for method, cell in zip(METHODS, cells, strict=True):
+            expected = [
+                np.mean([mean(results, method, kind, "hit1", quality) for kind in MEANING]),
+                np.mean([mean(results, method, kind, "named", quality) for kind in NOTHING]),
+            ]
+            assert [float(value) for value in cell.split(" / ")] == pytest.approx(expected, abs=0.005)
+    header, *rows = tables["Time"]
+    for method, milliseconds in rows:
+        seconds = results.loc[results["method"] == method, "seconds"].mean()
+        assert float(milliseconds) == pytest.approx(1000 * seconds, abs=0.005)
+    assert [row[0] for row in rows] == METHODS
+
+
+def test_the_text_says_what_was_held(page):
+    text = (page / "benchmark.md").read_text()
+    for words in ("3,600 a seed, 2,951 after", "2 seeds), 231 concepts", "2 cores, 1,234 s in all", "by 0.35 or"):
+        assert words in " ".join(text.split())
+    assert "as trained: 0.956" in text or "as trained: 0.955" in text
+    assert "films blurred by 1.5: 0.800" in text
+    for kind, what in {**KINDS, **MEANINGLESS}.items():
+        assert f"- **{kind}**: {what}" in text
+    assert "nan" not in text.replace("nano", "")
+    assert "{" not in text
+    for target in re.findall(r"\((pictures/[^)]+)\)", text):
+        assert (page / target).is_file()
+
+
+def test_pictures_are_drawn(page):
+    names = sorted(path.name for path in (page / "pictures").iterdir())
+    assert names == ["benchmark-hits.png", "benchmark-trade-off.png"]
+    for name in names:
+        with Image.open(page / "pictures" / name) as picture:
+            assert min(picture.size) > 200
+            pixels = np.asarray(picture.convert("RGB"), dtype=float)
+        assert pixels.std() > 10  # not one colour
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_numbers_are_there_as_json(results, page):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    found = json.loads((page / "benchmark.json").read_text(), parse_constant=refuse)
+    assert {name: found[name] for name in SETTINGS} == SETTINGS
+    table = summary(results)
+    assert len(found["results"]) == len(table) == 2 * 3 * (len(MEANING) + len(NOTHING))
+    for row, expected in zip(found["results"], table.to_dict("records"), strict=True):
+        assert list(row) == list(expected)
+        for name, value in row.items():
+            if value is None:
+                assert name in ("hit1", "hit5", "right")
+                assert np.isnan(expected[name])
+                assert row["kind"] in NOTHING
+            else:
+                assert value == expected[name]
+    for row in found["results"]:
+        assert row["named"] == mean(results, row["method"], row["kind"], "named", row["quality"])
+
+
+def test_one_annotator_is_enough(results, tmp_path):
+    clear = results[results["quality"] == "as trained"]
+    text = write_page(clear, tmp_path / "new" / "folder", SETTINGS).read_text()
+    assert len(tables_of(text)["Worse annotators"]) == 2
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmarking, "QUICK", (60, (0,), (1.5,)))
+    few = [Contestant("calibrated", "calibrated", {"shuffles": 20, "resamples": 10}), Contestant("mammi", "mammi")]
+    monkeypatch.setattr("mammi.benchmark.contest.contestants", lambda: few)
+    return tmp_path
+
+
+def test_the_command(quick):
+    result = CliRunner().invoke(app, ["benchmark", "--quick", "-o", "held/here"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    folder = quick / "held" / "here"
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        *("benchmark-hits.png", "benchmark-trade-off.png", "benchmark.json", "benchmark.md"),
+    ]
+    found = json.loads((folder / "benchmark.json").read_text())
+    assert (found["films"], found["seeds"]) == (60, [0])
+    assert 30 < found["kept"] < 60
+    assert {row["quality"] for row in found["results"]} == {"as trained", "films blurred by 1.5"}
+    text = (folder / "benchmark.md").read_text()
+    assert "nan" not in text
+    assert "drawing films, seed 0: 60 of 60" in result.stderr
+    assert "drawing held-out films, seed 0: 60 of 60" in result.stderr
+    clear = pd.DataFrame(found["results"])
+    clear = clear[clear["quality"] == "as trained"]
+    for method, rows in clear.groupby("method"):
+        means = rows[rows["hit1"].notna()]
+        nothing = rows[rows["hit1"].isna()]
+        numbers = " +".join(f"{x:.2f}" for x in (means["hit1"].mean(), means["named"].mean(), nothing["named"].mean()))
+        assert re.search(rf"{method} +{numbers}", result.stdout), result.stdout
+    assert f"page: {Path('held/here/benchmark.md')}" in result.stdout
+    assert "means over kinds of unit" in result.stderr
+
+
+@pytest.fixture
+def no_work(quick, monkeypatch):
+    def work(*_args):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("mammi.benchmark.phantom_material", work)
+    return quick
+
+
+def test_a_missing_library_is_said_before_the_work(no_work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = CliRunner().invoke(app, ["benchmark", "--quick"])
+    assert result.exit_code == 2
+    assert "mammi: error: 'matplotlib' is not installed: pip install 'mammi[plots]'" in result.stderr
+    assert not (no_work / "benchmark").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(no_work):
+    (no_work / "file").write_text("")
+    for place in ("file", "file/below"):
+        result = CliRunner().invoke(app, ["benchmark", "--quick", "-o", place])
+        assert result.exit_code == 2
+        assert f"mammi: error: cannot read or write {place}" in result.stderr
