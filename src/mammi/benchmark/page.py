@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from mammi.benchmark.material import BAR
 from mammi.benchmark.pictures import draw_hits, draw_risk, draw_trade_off
@@ -20,6 +21,8 @@ __all__ = ["summary", "write_page"]
 
 #: Two shares that differ by less are the same but for rounding.
 _TIE = 1e-9
+#: A method is level with the best if chance explains their difference on the same units this often.
+_LEVEL = 0.05
 #: Shares of all units at which the risk is stated.
 RISK_AT = (0.1, 0.2, 0.3, 0.5)
 
@@ -35,8 +38,17 @@ def _grid(table: pd.DataFrame, kinds: list[str], methods: list[str], column: str
     return table.pivot(index="kind", columns="method", values=column).reindex(index=kinds, columns=methods)
 
 
-def _markdown(grid: pd.DataFrame, units: "pd.Series[int]", *, best: str) -> list[str]:
-    """Write a grid with the best of each row in bold; ``best`` is ``high`` or ``low``."""
+def _markdown(
+    grid: pd.DataFrame, units: "pd.Series[int]", *, best: str, level: pd.DataFrame | None = None
+) -> list[str]:
+    """Write a grid with the best of each row in bold, and what is level with it in italics.
+
+    Args:
+        grid: kinds down, methods across.
+        units: number of units of each kind.
+        best: ``high`` or ``low``.
+        level: whether each is level with the best of its row.
+    """
     lines = [
         "| | units | " + " | ".join(grid.columns) + " |",
         "|---|---|" + "---|" * len(grid.columns),
@@ -44,9 +56,28 @@ def _markdown(grid: pd.DataFrame, units: "pd.Series[int]", *, best: str) -> list
     for kind in map(str, grid.index):
         values = grid.loc[kind].to_numpy(dtype=float)
         wanted = np.nanmax(values) if best == "high" else np.nanmin(values)
-        cells = [f"**{value:.2f}**" if abs(value - wanted) < _TIE else _share(float(value)) for value in values]
+        near = np.zeros(len(values), dtype=bool) if level is None else level.loc[kind].to_numpy(dtype=bool)
+        cells = [
+            f"**{value:.2f}**" if abs(value - wanted) < _TIE else f"*{value:.2f}*" if same else _share(float(value))
+            for value, same in zip(values, near, strict=True)
+        ]
         lines.append(f"| {kind} | {units[kind]} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _level(results: pd.DataFrame, hits: pd.DataFrame) -> pd.DataFrame:
+    """Tell which methods are level with the best of their kind: exact sign test over the same units, p above 0.05."""
+    level = pd.DataFrame(False, index=hits.index, columns=hits.columns)
+    for kind in hits.index:
+        rows = results[results["kind"] == kind]
+        # Every method judges the same units of a seed in the same order.
+        place = rows.groupby(["method", "seed"]).cumcount()
+        by_unit = rows.assign(place=place).pivot(index=["seed", "place"], columns="method", values="hit1")
+        best = by_unit[hits.loc[kind].astype(float).idxmax()]
+        for method in by_unit.columns:
+            won, lost = int((by_unit[method] > best).sum()), int((by_unit[method] < best).sum())
+            level.loc[kind, method] = won + lost == 0 or binomtest(won, won + lost).pvalue > _LEVEL
+    return level
 
 
 def _share(value: float) -> str:
@@ -109,7 +140,7 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
         ),
         "## Named right first",
         "",
-        *_markdown(hits, units, best="high"),
+        *_markdown(hits, units, best="high", level=_level(results[results["quality"] == qualities[0]], hits)),
         "",
         _KINDS_TEXT,
         *[f"- **{kind}**: {KINDS[kind]}" for kind in meaning if kind in KINDS],
@@ -222,7 +253,8 @@ mammi {version}, {machine}, {seconds} s in all.
 A method's first name is the first concept it keeps, or, where it keeps none, the one it scores highest: so a method that
 abstains is measured on what it would have said. For units that fire when something is absent, only a name that says so
 is right. Every real layer's truth is the label that explains the unit best on other films, if they correlate by {bar:g} or
-more there. The best of each row is in bold. Dead and constant units never reach a method: `mammi` leaves them out for all.
+more there. The best of each row is in bold; in italics what is level with it (exact sign test over the same units,
+p > 0.05). Dead and constant units never reach a method: `mammi` leaves them out for all.
 """
 _KINDS_TEXT = """What the units do (strengths vary from film to film by 0.6 to 1.4, noise of 0.25 unless said otherwise):
 """
