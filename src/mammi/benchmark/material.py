@@ -20,6 +20,7 @@ from mammi.concepts import ConceptSet, build_concepts
 from mammi.errors import InputError
 from mammi.functional.dissection import Areas
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, PhantomFilm, is_named, write_report
+from mammi.phantoms.cohort import draw_some
 from mammi.targets import Target, create_target, randomised
 from mammi.types import Film, Progress, no_progress
 from mammi.vlms import Annotator, create_vlm
@@ -120,11 +121,6 @@ def degraded(material: Material, blur: float, seed: int) -> Material:
     )
 
 
-def _draw(n_films: int, seed: int, first: int) -> list[PhantomFilm]:
-    cohort = Cohort(n_films, seed)
-    return [cohort.film(index) for index in range(first, min(first + CHUNK, n_films))]
-
-
 def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[PhantomFilm]:
     """Draw a cohort with as many processes as there are cores; the same films whatever their number."""
     starts = range(0, n_films, CHUNK)
@@ -135,7 +131,7 @@ def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[P
             # Spawned, not forked: a fork of a process in which torch runs threads can hang.
             pool = ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn"))
             each = stack.enter_context(pool).map
-        for films in each(_draw, repeat(n_films), repeat(seed), starts):
+        for films in each(draw_some, repeat(n_films), repeat(seed), starts, repeat(CHUNK)):
             yield from films
             done += len(films)
             progress(step, done, n_films)
