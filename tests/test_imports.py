@@ -30,9 +30,11 @@ MAY_IMPORT = {
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},
     "results": {"functional", "data", "methods"},
+    "job": {"functional", "concepts", "data", "targets", "vlms", "capture", "methods", "store"},
+    "naming": {*("functional", "capture", "engine", "job", "methods", "targets", "untrained")},
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
-        *("methods", "metrics", "store", "engine", "results", "untrained"),
+        *("methods", "store", "engine", "results", "untrained", "job", "naming"),
     },
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},

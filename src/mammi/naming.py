@@ -1,0 +1,151 @@
+"""From recorded activations to names: select, encode, match, layer by layer. No formula lives here."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mammi.capture import LayerPlan, plan_maps
+from mammi.engine import embed_films, embed_texts, measure_areas
+from mammi.functional.dissection import Areas
+from mammi.functional.selection import Selection
+from mammi.functional.similarity import unit_rows
+from mammi.job import Job
+from mammi.methods import Evidence, Match, match_units, select_units, wants_control
+from mammi.untrained import record_untrained
+
+__all__ = ["match_layers", "record_control", "select_layer"]
+
+#: Seed of the weights of an untrained copy of the network.
+CONTROL_SEED = 1
+
+
+def select_layer(job: Job, plan: LayerPlan) -> Selection:
+    """Choose examples tile by tile, straight from the memory-mapped columns."""
+    activations = job.store.read(plan.name)
+    return select_units(
+        job.recipe,
+        lambda units: torch.from_numpy(np.array(activations[units])).T,
+        len(activations),
+        lambda done, total: job.progress(f"selecting for {plan.name}", done, total),
+    )
+
+
+def record_control(job: Job, kept: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
+    """Record the untrained copy that the method compares with, if it does; return its units and its films' places."""
+    if not wants_control(job.recipe):
+        return None
+    units, places = record_untrained(
+        job.target,
+        job.plans,
+        job.images,
+        kept,
+        job.store,
+        seed=CONTROL_SEED,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    return units, torch.from_numpy(places)
+
+
+def match_layers(
+    job: Job,
+    selections: dict[str, Selection],
+    chosen: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    control: tuple[Tensor, Tensor] | None,
+) -> dict[str, Match]:
+    """Encode the films and the texts once, then match every layer.
+
+    Args:
+        job: the call.
+        selections: the examples, as columns of the stored activations.
+        chosen: those columns that must be encoded, rising.
+        rows: the rows of the probing set that they stand for.
+        control: units of an untrained copy and the places of its films among the encoded ones; None without a copy.
+    """
+    folder = job.store.folder / "embeddings"
+    # Where masks tell what a unit sees, no film need be put in words.
+    shown = rows if job.masks is None else rows[:0]
+    films = embed_films(
+        job.vlm,
+        job.images,
+        shown.tolist(),
+        [job.hashes[row] for row in shown],
+        folder,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    concept_rows, template_row = _embed_concepts(job, folder)
+    film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else concept_rows[:0]
+    patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
+    areas = _measure(job, rows)
+    matches = {}
+    for layer, selection in selections.items():
+        units = np.array(job.store.read(layer)).T if job.recipe.needs != "examples" else np.empty((0, 0), np.float32)
+        compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
+        evidence = Evidence(
+            activations=torch.from_numpy(units),
+            films=film_rows,
+            concepts=concept_rows,
+            template=template_row,
+            patients=patients,
+            labels=_known_labels(job, rows),
+            areas=areas.get(layer),
+            control=control[0] if control else None,
+            control_films=control[1] if control else None,
+        )
+        report = partial(job.progress, f"matching {layer}")
+        matches[layer] = match_units(job.recipe, evidence, compact, report)
+    return matches
+
+
+def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
+    """Compare the maps of every layer with the masks; nothing without masks."""
+    if job.masks is None:
+        return {}
+    marked = set(job.masks.films)
+    found = measure_areas(
+        job.target,
+        plan_maps(job.target, job.plans),
+        job.images,
+        [int(row) for row in rows if job.images.ids[row] in marked],
+        job.masks,
+        batch_size=job.batch_size,
+        workers=job.workers,
+        progress=job.progress,
+    )
+    columns = torch.tensor([job.concepts.index(term) for term in job.masks.concepts])
+
+    def among_all(counts: Tensor) -> Tensor:
+        return counts.new_zeros(*counts.shape[:-1], len(job.concepts)).index_copy(-1, columns, counts)
+
+    return {name: Areas(among_all(part.both), part.units, among_all(part.concepts)) for name, part in found.items()}
+
+
+def _embed_concepts(job: Job, folder: Path) -> tuple[Tensor, Tensor | None]:
+    """Embed every concept in every template, and the bare templates; return their means at unit length."""
+    terms, templates = job.concepts.terms, job.templates
+    bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
+    texts = [template.replace("{}", term) for term in terms for template in templates]
+    encoded = embed_texts(job.vlm, [*texts, *bare], folder, progress=job.progress)
+    rows = unit_rows(torch.from_numpy(encoded), "texts")
+    concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
+    template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None
+    return unit_rows(concepts, "texts"), template
+
+
+def _known_labels(job: Job, rows: NDArray[np.int64]) -> Tensor | None:
+    """Return what is known of each concept on each film, by the name of the label; None if no label is a concept."""
+    labels = np.full((len(rows), len(job.concepts)), np.nan, dtype=np.float32)
+    for column, name in enumerate(job.images.label_names):
+        concept = job.concepts.find(name)
+        if concept is not None:
+            labels[:, job.concepts.index(concept.term)] = np.asarray(job.images.labels)[rows, column]
+    return None if np.isnan(labels).all() else torch.from_numpy(labels)
