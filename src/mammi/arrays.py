@@ -28,7 +28,8 @@ class ArrayAnnotations:
         concepts: one int64 array of kept concept indices per unit, best first.
         formulas: one text per unit in which ``{m}`` stands for concept ``m``; None for methods that combine nothing.
         verdict: effect, q-value, stability and sense of each kept concept, and the reasons for "no concept"; None for
-            methods that do not say how sure they are.
+            methods that do not say how sure they are, and where no unit has an example. A unit without an example has
+            no reason.
     """
 
     examples: list[NDArray[np.int64]]
@@ -84,7 +85,8 @@ def annotate_arrays(
         patients: who is on each image, ``n_images`` names or numbers; None if each image has its own patient.
         labels: what each image shows, shape ``(n_images, n_concepts)``: 1 present, 0 absent, NaN unknown.
         areas: overlap of units and concepts, from `mammi.functional.dissection`, for the mask-based reference.
-        control: activations of an untrained copy of the network on the same images, ``(n_images, n_control_units)``.
+        control: activations of an untrained copy of the network on the same images, ``(n_images, n_control_units)``;
+            units that never vary or are NaN or infinite on some image are left out.
         method: a name from :func:`mammi.list_methods`.
         **options: the method's own, for example ``example_threshold=0.93, concept_threshold=0.95`` of MAMMI.
 
@@ -103,6 +105,8 @@ def annotate_arrays(
     measured = _tensor(activations, "activations", 2)
     if not len(measured):
         raise InputError("'activations' holds no image: show the network at least one")
+    if not measured.shape[1]:
+        raise InputError("'activations' holds no unit")
     images = unit_rows(_tensor(image_embeddings, "image_embeddings", 2), "image_embeddings")
     concepts = _texts(concept_embeddings, "concept_embeddings")
     if len(images) != len(measured):
