@@ -2,26 +2,46 @@
 
 import pytest
 
+from mammi.benchmark import held_out_truth, phantom_material
 from mammi.benchmark import material as rooms
-from mammi.benchmark import phantom_material
 
-FILMS, SEED = 120, 0
+FILMS, SEED, HELD_OUT = 120, 0, 45
 
 
 @pytest.fixture(scope="session")
 def drawn():
-    """Arguments of every cohort that the material was drawn from: number of films and seed."""
+    """Arguments of every cohort that truth and material were drawn from: number of films and seed."""
     return []
 
 
 @pytest.fixture(scope="session")
-def material(drawn):
+def told():
+    """The last that was told of each step."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def noted(drawn, told):
+    """Run with every cohort noted, and how to tell of steps."""
     draw = rooms._drawn
 
-    def noted(n_films, seed, *rest):
+    def draw_and_note(n_films, seed, *rest):
         drawn.append((n_films, seed))
         return draw(n_films, seed, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rooms, "_drawn", noted)
-        return phantom_material(FILMS, SEED)
+    def run(step, *arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rooms, "_drawn", draw_and_note)
+            return step(*arguments, lambda what, *counts: told.update({what: counts}))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def truth(noted):
+    return noted(held_out_truth, HELD_OUT)
+
+
+@pytest.fixture(scope="session")
+def material(noted, truth):
+    return noted(phantom_material, FILMS, SEED, truth)

@@ -1,27 +1,33 @@
 """The judge, by hand on tiny results; and every method on the small material."""
 
+from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from mammi.arrays import ArrayAnnotations
-from mammi.benchmark import Contestant, Planted, contestants, planting, run_contest
+from mammi.benchmark import Contestant, Planted, contest, contestants, planting, run_contest
 from mammi.benchmark.contest import first_names, judge, says_absent
-from mammi.methods import METHODS, create_method
+from mammi.functional.dissection import Areas
+from mammi.methods import METHODS, Verdict, create_method
 from mammi.methods.base import method_options
 
 NAN = np.nan
 NO_FILM = np.empty(0)
 
 
-def said(scores, kept, formulas=None):
+def said(scores, kept, formulas=None, verdict=None):
     """What a method says, from lists."""
     return ArrayAnnotations(
         examples=[np.array([0])] * len(kept),
         scores=np.array(scores, dtype=float),
         concepts=[np.array(row, dtype=np.int64) for row in kept],
         formulas=formulas,
+        verdict=verdict,
     )
 
 
@@ -66,12 +72,13 @@ def test_named_right_wrong_and_not_at_all():
     assert table["hit5"].tolist() == [1, 1, 1, 1]
     assert table["named"].tolist() == [1, 1, 1, 0]
     assert table["right"].tolist() == [1, 0, 0, 0]
-    assert list(table) == ["kind", "hit1", "hit5", "named", "right"]
+    assert list(table) == ["kind", "hit1", "hit5", "named", "right", "confidence"]
 
 
 def test_a_unit_without_any_score_is_a_miss():
     table = judge(said([[NAN, NAN]], [[]]), [unit(0)])
-    assert table.iloc[0].tolist() == ["single", 0, 0, 0, 0]
+    assert table.iloc[0].tolist()[:-1] == ["single", 0, 0, 0, 0]
+    assert np.isnan(table["confidence"][0])
 
 
 def test_what_means_nothing_has_no_hits():
@@ -79,6 +86,37 @@ def test_what_means_nothing_has_no_hits():
     assert table["kind"].tolist() == ["noise", "dead"]
     assert table[["hit1", "hit5", "right"]].isna().all().all()
     assert table["named"].tolist() == [1, 0]
+
+
+def test_units_without_a_known_truth_are_passed_over():
+    scores = [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]
+    table = judge(said(scores, [[0], [1], [1]]), [unit(kind=""), unit(1, kind="head"), unit(kind="")])
+    assert table["kind"].tolist() == ["head"]
+    assert table["hit1"].tolist() == [1]  # the second row of scores is the second unit's still
+    assert table["confidence"].tolist() == [0.9]
+    # A layer of which nothing is known adds no row, and spoils no column.
+    nobody = judge(said(scores, [[0], [1], [1]]), [unit(kind="")] * 3)
+    assert len(nobody) == 0
+    both = pd.concat([nobody, table], ignore_index=True)
+    assert both.dtypes.equals(table.dtypes)
+
+
+def test_confidence_is_the_score_of_the_first_name():
+    found = said([[0.2, 0.7, -0.4], [0.2, 0.7, -0.4], [0.2, 0.7, -0.4], [0.2, 0.7, -0.4]], [[1, 0], [0, 1], [2], []])
+    table = judge(found, [unit(0)] * 3 + [unit(kind="noise")])
+    assert table["confidence"].tolist()[:3] == [0.7, 0.2, -0.4]
+    assert np.isnan(table["confidence"][3])  # no name, no confidence
+
+
+def test_confidence_is_the_size_of_the_effect_where_one_is_stated():
+    kept = [[1, 0], [0], [2, 1], []]
+    effects = [[0.31, 0.99], [-0.45, NAN], [NAN, 0.8], [NAN, NAN]]
+    verdict = Verdict.only([torch.tensor(row) for row in kept], [""] * 4, [torch.tensor(row[:2]) for row in kept])
+    verdict = replace(verdict, effect=torch.tensor(effects, dtype=torch.float64))
+    table = judge(said([[0.2, 0.7, -0.4]] * 4, kept, verdict=verdict), [unit(0)] * 4)
+    # Of the first name; an absence by its size; the score where a method states no effect.
+    assert table["confidence"].tolist()[:3] == [0.31, 0.45, -0.4]
+    assert np.isnan(table["confidence"][3])
 
 
 def test_an_absence_must_be_said_and_a_presence_must_not():
@@ -157,26 +195,71 @@ def test_who_takes_part():
     titles = [contestant.title for contestant in found]
     assert titles[0] == "calibrated"
     assert len(set(titles)) == len(titles)
-    able = [name for name in METHODS.names() if create_method(name).needs in ("examples", "films")]
-    assert {"mammi", "calibrated", "invert", "linear", "correlation", "www", "falcon"} < set(able)
+    able = [name for name in METHODS.names() if create_method(name).needs in ("examples", "films", "areas")]
+    assert {"mammi", "calibrated", "invert", "linear", "correlation", "www", "falcon", "dissection"} < set(able)
     assert {contestant.method for contestant in found} == set(able)
-    assert "dissection" not in able
     similarities = [contestant.options["similarity"] for contestant in found if contestant.method == "clip-dissect"]
     assert len(similarities) == len(set(similarities)) == 5
     assert method_options("clip-dissect")["similarity"] in similarities
     assert "clip-dissect (soft_wpmi)" in titles
 
 
+def layers_by_hand():
+    """A planted layer, a real one with maps, one without, an untrained one; the first activation tells units apart."""
+    kinds = [["single", "noise"], ["", "layer3", ""], ["head", ""], ["untrained head"]]
+    places = iter(np.arange(8.0))
+    layers = []
+    for row in kinds:
+        units = [Planted(kind, np.full(5, next(places)), frozenset()) for kind in row]
+        layers.append((units, np.stack([unit.activation for unit in units], axis=1)))
+    return layers
+
+
+COUNTS = Areas(torch.ones(3, 4, dtype=torch.int64), torch.ones(3, dtype=torch.int64), torch.ones(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("needs", "whole_layer", "calls", "areas"),
+    [
+        ("examples", False, [[0, 1, 2, 3, 4, 5, 6, 7]], [None]),
+        ("films", True, [[0, 1], [2, 3, 4], [5, 6], [7]], [None] * 4),
+        ("areas", False, [[2, 3, 4]], [COUNTS]),
+    ],
+)
+def test_what_a_method_is_asked_in_one_go(needs, whole_layer, calls, areas):
+    material = SimpleNamespace(areas={"layer3": COUNTS, "layer2": None})
+    recipe = SimpleNamespace(needs=needs, whole_layer=whole_layer)
+    asked = list(contest._as_needed(layers_by_hand(), material, recipe))
+    assert [activations[0].tolist() for _, activations, _ in asked] == calls
+    assert [[unit.activation[0] for unit in units] for units, _, _ in asked] == calls
+    assert all(given is expected for (_, _, given), expected in zip(asked, areas, strict=True))
+
+
+def test_without_maps_there_is_nothing_to_ask_the_reference():
+    recipe = create_method("dissection")
+    assert list(contest._as_needed(layers_by_hand(), SimpleNamespace(areas={}), recipe)) == []
+
+
 @pytest.fixture
 def small(material, monkeypatch):
-    """The material with fewer units: two labels, four real units of each layer, three untrained ones."""
+    """The material with fewer units: two labels, four real units of each layer, one unknown; three untrained ones."""
     monkeypatch.setattr(planting, "NOISES", 2)
     monkeypatch.setattr(planting, "PAIRS", 1)
     labels = [label for label in material.labels if label.name in ("effusion", "emphysema", "side marker")]
+    layers, areas = {}, {}
+    for layer, units in material.layers.items():
+        known = [place for place, unit in enumerate(units) if unit.kind]
+        places = sorted(known[:3] + [place for place, unit in enumerate(units) if not unit.kind][:1])
+        assert len(places) == 4
+        layers[layer] = [units[place] for place in places]
+        if layer in material.areas:
+            counts = material.areas[layer]
+            areas[layer] = Areas(counts.both[places], counts.units[places], counts.concepts)
     return replace(
         material,
         labels=labels,
-        layers={layer: units[:4] for layer, units in material.layers.items()},
+        layers=layers,
+        areas=areas,
         untrained_too={layer: rows[:, :3] for layer, rows in material.untrained_too.items()},
     )
 
@@ -188,14 +271,21 @@ def test_every_contestant_names_every_unit(small):
     assert told == [("naming units, seed 5, as trained", done, n) for done in range(1, n + 1)]
     counts = results.groupby("method", sort=False).size()
     assert list(counts.index) == [contestant.title for contestant in contestants()]
-    assert counts.nunique() == 1
-    kinds = results.groupby("kind").size() / n
-    assert kinds["head"] == kinds["layer2"] == kinds["layer3"] == 4
+    # The reference is held where maps and truth are, every other method on every unit of which something is known.
+    reference = results["method"] == "dissection"
+    assert Counter(results.loc[reference, "kind"]) == {"layer3": 3, "layer2": 3}
+    assert counts.drop("dissection").nunique() == 1
+    kinds = results[~reference].groupby("kind").size() / (n - 1)
+    assert "" not in kinds
+    assert kinds["head"] == kinds["layer2"] == kinds["layer3"] == 3
     assert kinds["untrained layer3"] == 3
     assert kinds["dead"] == kinds["noise"] == 2
     assert kinds["rare"] == 1  # effusion was made rare
     assert kinds["negative"] == 2
     assert results[["kind", "named", "seconds", "zero_shot"]].notna().all().all()
+    assert (results["confidence"].notna() == (results["named"] == 1)).all()
+    numbers = ["hit1", "hit5", "named", "right", "confidence", "seconds"]
+    assert (results[numbers].dtypes == np.float64).all()
     assert (results["seconds"] > 0).all()
     assert set(results["seed"]) == {5}
     assert set(results["quality"]) == {"as trained"}
@@ -210,26 +300,33 @@ def test_every_contestant_names_every_unit(small):
     assert results.loc[results["method"] == "calibrated", "hit1"].mean() > 0.4
 
 
-def test_the_control_reaches_the_methods_that_use_one(small, monkeypatch):
+def test_what_reaches_the_methods(small, monkeypatch):
+    """The control, the patients, and the units of a layer or all units; the masks where they are needed."""
     given = []
-    from mammi.benchmark import contest
-
     real = contest.annotate_arrays
 
-    def noted(activations, *arrays, control, **more):
-        given.append((activations.shape[1], control, more["patients"]))
-        return real(activations, *arrays, control=control, **more)
+    def noted(activations, *arrays, control, areas, patients, **more):
+        given.append((activations.shape[1], control, areas))
+        assert patients is small.patients
+        return real(activations, *arrays, control=control, areas=areas, patients=patients, **more)
 
     monkeypatch.setattr(contest, "annotate_arrays", noted)
-    run_contest([(0, small)], [Contestant("mine", "mammi")])
+    trio = [Contestant("one", "mammi"), Contestant("layer", "calibrated"), Contestant("masks", "dissection")]
+    trio[1] = replace(trio[1], options={"shuffles": 20, "resamples": 10})
+    assert [create_method(each.method).whole_layer for each in trio] == [False, True, False]
+    results = run_contest([(0, small)], trio)
     expected = np.concatenate(list(small.untrained.values()), axis=1)
-    assert len(given) == 1 + 3 + 3
-    for _, control, patients in given:
+    for _, control, _ in given:
         np.testing.assert_array_equal(control, expected)
-        assert patients is small.patients
-    assert [n for n, _, _ in given][1:] == [4, 4, 4, 3, 3, 3]
+    planted = len(planting.plant(small.labels, small.patients, 0))
+    assert [n for n, _, _ in given] == [planted + 3 * 4 + 3 * 3, planted, 4, 4, 4, 3, 3, 3, 4, 4]
+    assert [areas for _, _, areas in given[:-2]] == [None] * 8
+    assert [areas for _, _, areas in given[-2:]] == [small.areas["layer3"], small.areas["layer2"]]
+    # All at once or layer by layer, the rows are of the same units in the same order.
+    kinds = results.groupby("method", sort=False)["kind"].apply(list)
+    assert kinds["one"] == kinds["layer"]
     given.clear()
-    run_contest([(0, replace(small, untrained={}))], [Contestant("mine", "mammi")])
+    run_contest([(0, replace(small, untrained={}))], trio[:1])
     assert all(control is None for _, control, _ in given)
 
 
@@ -241,5 +338,5 @@ def test_options_reach_the_method_and_seeds_plant_other_units(small):
     assert list(by_method.index) == ["as published", "one film"]
     assert by_method["as published"] != by_method["one film"]
     again = run_contest([(0, small), (1, small)], pair)
-    columns = ["kind", "hit1", "hit5", "named", "right", "seed", "method"]
+    columns = ["kind", "hit1", "hit5", "named", "right", "confidence", "seed", "method"]
     assert results[columns].equals(again[columns])

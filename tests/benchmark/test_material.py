@@ -5,7 +5,7 @@ import pytest
 
 from mammi.benchmark import degraded, phantom_material
 from mammi.benchmark import material as rooms
-from mammi.benchmark.material import BAR, LAYERS, RARE_FILMS
+from mammi.benchmark.material import BAR, HELD_OUT_SEED, LAYERS, RARE_FILMS
 from mammi.errors import InputError
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, is_named
 from mammi.phantoms.catalogue import SIDED
@@ -75,36 +75,90 @@ def test_sides_are_those_drawn(material):
     assert any(concepts for label in material.labels for _, _, concepts in label.sides)
 
 
-def test_truth_of_real_layers_comes_from_other_films(material, drawn):
-    (films, seed), (others, other_seed) = drawn
-    assert (films, seed, others) == (120, 0, 60)
-    assert other_seed != seed
-    own, other = Cohort(films, seed), Cohort(others, other_seed)
-    assert {own.plan(i).patient.seed for i in range(films)}.isdisjoint(
-        other.plan(i).patient.seed for i in range(others)
-    )
+def test_held_out_films_are_none_of_the_contests(material, drawn, told):
+    assert material is not None
+    assert drawn == [(45, HELD_OUT_SEED), (45, HELD_OUT_SEED), (120, 0)]
+    assert told == {
+        "drawing held-out films": (45, 45),
+        "drawing films with masks": (45, 45),
+        "drawing films, seed 0": (120, 120),
+    }
+    others = {Cohort(1200, HELD_OUT_SEED).plan(i).patient.seed for i in range(1200)}
+    for seed in (0, 1, 2):
+        assert others.isdisjoint(Cohort(120, seed).plan(i).patient.seed for i in range(120))
+    own, other = Cohort(120, 0), Cohort(45, HELD_OUT_SEED)
     assert not any((own.film(i).pixels == other.film(i).pixels).all() for i in range(3))
+
+
+def test_no_more_films_than_needed_are_compared_with_their_masks(monkeypatch):
+    cohorts = []
+    monkeypatch.setattr(rooms, "MASKED_FILMS", 2)
+    monkeypatch.setattr(
+        rooms, "_drawn", lambda n, seed, *_: cohorts.append((n, seed)) or iter([Cohort(n, seed).film(0)])
+    )
+    rooms.held_out_truth(7)
+    assert cohorts == [(7, HELD_OUT_SEED), (2, HELD_OUT_SEED)]
+
+
+def test_truth_of_real_layers(material, truth):
+    assert list(material.layers) == list(truth.explained) == list(LAYERS)
     for layer in LAYERS:
-        for unit in material.layers[layer]:
+        units = material.layers[layer]
+        places = [unit.index for unit in units]
+        assert places == sorted(set(places))
+        assert {bool(unit.kind) for unit in units} == {True, False}  # some are known, some are not
+        for unit in units:
+            assert np.ptp(unit.activation) > 0
+            assert not unit.absent
+            if not unit.kind:
+                assert (unit.says, unit.truths) == ("", frozenset())
+                continue
             label = next(label for label in material.labels if label.name == unit.says)
             assert not label.rare
             assert unit.truths == label.concepts
             assert unit.truths
             assert unit.kind == layer
-            assert not unit.absent
+            assert truth.explained[layer][unit.index, OUTPUTS.index(label.name)] >= BAR
     # An output explains its own label best: on these films too, though they had no say.
     known = np.array([label.present for label in material.labels], dtype=float)
     agree = [
         OUTPUTS[int(np.argmax([np.corrcoef(unit.activation, row)[0, 1] for row in known]))] == unit.says
         for unit in material.layers["head"]
+        if unit.kind
     ]
     assert np.mean(agree) > 0.6
 
 
+def test_areas_are_of_the_units_and_the_concepts(material, truth):
+    assert list(material.areas) == list(truth.areas) == ["layer3", "layer2"]
+    for layer, areas in material.areas.items():
+        units, before = material.layers[layer], truth.areas[layer]
+        assert areas.both.shape == (len(units), len(material.terms))
+        columns = {}
+        for column, label in enumerate(material.labels):
+            if label.concepts:
+                plain = [m for m in label.concepts if material.terms[m] == label.name]
+                columns[column] = plain[0] if plain else min(label.concepts)
+        assert len(set(columns.values())) == len(columns)  # no concept stands for two labels
+        for place, unit in enumerate(units):
+            assert areas.units[place] == before.units[unit.index]
+            for column, concept in columns.items():
+                assert areas.both[place, concept] == before.both[unit.index, column]
+        for column, concept in columns.items():
+            assert areas.concepts[concept] == before.concepts[column]
+        rest = sorted(set(range(len(material.terms))) - set(columns.values()))
+        assert not areas.both[:, rest].any()
+        assert not areas.concepts[rest].any()
+
+
 def with_truth(activations, held_out, known, usable=(True, True, True)):
     named = [frozenset({m}) for m in range(3)]
-    found = rooms._with_truth("layer", activations, held_out, known, named, usable)
-    return [(int(unit.activation[0]), unit.says) for unit in found]
+    found = rooms._with_truth("layer", activations, rooms._correlations(held_out, known), named, usable)
+    for unit in found:
+        assert unit.index == unit.activation[0]
+        assert unit.kind == ("layer" if unit.says else "")
+        assert unit.truths == (named[OUTPUTS.index(unit.says)] if unit.says else frozenset())
+    return [(unit.index, unit.says) for unit in found]
 
 
 def test_the_label_that_explains_a_unit_best_elsewhere():
@@ -125,13 +179,32 @@ def test_the_label_that_explains_a_unit_best_elsewhere():
     # On the films of the contest the units do something else; the first film's value tells them apart.
     activations = np.arange(6.0)[None] + rng.random((40, 1)).cumsum(axis=0)
     activations[0] = np.arange(6)
-    activations[:, 4] = 4  # dead here
-    assert with_truth(activations, held_out, known) == [(0, OUTPUTS[1]), (1, OUTPUTS[0])]
-    assert with_truth(activations, held_out, known, (False, True, True)) == [(0, OUTPUTS[1]), (1, OUTPUTS[2])]
-    assert with_truth(activations, held_out, known, (False, False, False)) == []
+    activations[:, 4] = 4  # dead here: left out; of the others that vary all are kept
+    unknown = [(2, ""), (3, ""), (5, "")]
+    assert with_truth(activations, held_out, known) == [(0, OUTPUTS[1]), (1, OUTPUTS[0]), *unknown]
+    usable = (False, True, True)
+    assert with_truth(activations, held_out, known, usable) == [(0, OUTPUTS[1]), (1, OUTPUTS[2]), *unknown]
+    assert with_truth(activations, held_out, known, (False,) * 3) == [(0, ""), (1, ""), *unknown]
     nobody = known.copy()
     nobody[:, 0] = 0  # a label that no held-out film shows explains nothing
-    assert with_truth(activations, held_out, nobody) == [(0, OUTPUTS[1]), (1, OUTPUTS[2])]
+    assert with_truth(activations, held_out, nobody) == [(0, OUTPUTS[1]), (1, OUTPUTS[2]), *unknown]
+
+
+def test_correlations_are_those_of_every_pair():
+    rng = np.random.default_rng(4)
+    activations = rng.standard_normal((30, 4))
+    known = (rng.random((30, 3)) < 0.4).astype(float)
+    activations[:, 1] = 0
+    known[:, 2] = 1
+    found = rooms._correlations(activations, known)
+    assert found.shape == (4, 3)
+    for unit in range(4):
+        for label in range(3):
+            if unit == 1 or label == 2:
+                assert np.isnan(found[unit, label])
+            else:
+                expected = np.corrcoef(activations[:, unit], known[:, label])[0, 1]
+                assert found[unit, label] == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_unit_has_a_truth_from_the_bar_on():
@@ -142,9 +215,9 @@ def test_a_unit_has_a_truth_from_the_bar_on():
     label_part, noise_part = (x - x.mean() for x in (label, noise))
     label_part, noise_part = label_part / label_part.std(), noise_part / noise_part.std()
     known = np.stack([label, rng.permutation(label), rng.permutation(label)], axis=1)
-    for r, units in ((BAR - 0.01, 0), (BAR + 0.01, 1)):
+    for r, says in ((BAR - 0.01, ""), (BAR + 0.01, OUTPUTS[0])):
         unit = r * label_part + np.sqrt(1 - r * r) * noise_part
-        assert len(with_truth(np.arange(9.0)[:, None], unit[:, None], known)) == units
+        assert with_truth(np.arange(9.0)[:, None], unit[:, None], known) == [(0, says)]
 
 
 def test_untrained_copies_are_other_networks(material):
@@ -160,7 +233,7 @@ def test_untrained_copies_are_other_networks(material):
     known = np.array([label.present for label in material.labels if not label.rare], dtype=float)
     best = [
         np.mean([max(abs(np.corrcoef(unit, row)[0, 1]) for row in known) for unit in units])
-        for units in ([unit.activation for unit in material.layers["head"]], material.untrained["head"].T)
+        for units in ([unit.activation for unit in material.layers["head"] if unit.kind], material.untrained["head"].T)
     ]
     assert best[0] > best[1] + 0.2
 
@@ -205,7 +278,7 @@ def test_a_worse_annotator(material):
 def test_too_few_films_are_refused_before_any_is_drawn(n_films, monkeypatch):
     monkeypatch.setattr(rooms, "_drawn", None)
     with pytest.raises(InputError, match=f"'n_films' must be at least 60.*got {n_films}"):
-        phantom_material(n_films, 0)
+        phantom_material(n_films, 0, rooms.HeldOut({}, {}))
 
 
 def test_other_processes_draw_the_same_films(monkeypatch):

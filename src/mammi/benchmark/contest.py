@@ -94,7 +94,9 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
                 "confidence": _confidence(found, place, first[0]) if named else np.nan,
             }
         )
-    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right", "confidence"])
+    columns = {"kind": str, "hit1": float, "hit5": float, "named": float, "right": float, "confidence": float}
+    # A layer of which nothing is known gives no row; its columns must not make those of others objects.
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _confidence(found: ArrayAnnotations, unit: int, first: int) -> float:

@@ -121,7 +121,8 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
     draw_hits(hits, false, picture / "benchmark-hits.png")
     # What was tried on a few kinds only has no mean over kinds.
     everywhere = [method for method in methods if not hits[method].isna().any()]
-    curves = _risk(results[results["quality"] == qualities[0]], everywhere)
+    compared = results[(results["quality"] == qualities[0]) & results["method"].isin(everywhere)]
+    curves = _risk(compared, everywhere)
     draw_trade_off(
         table[table["method"].isin(everywhere)], meaning, nothing, qualities, picture / "benchmark-trade-off.png"
     )
@@ -167,7 +168,7 @@ def write_page(results: pd.DataFrame, folder: Path, settings: dict[str, Any]) ->
         "",
         "## Risk and coverage",
         "",
-        _RISK_TEXT.format(nothing=float(results["hit1"].isna().mean())),
+        _RISK_TEXT.format(nothing=float(compared["hit1"].isna().mean())),
         "",
         "| method | " + " | ".join(f"surest {share:.0%}" for share in RISK_AT) + " | all it names | of all units |",
         "|---|" + "---|" * (len(RISK_AT) + 2),
@@ -207,8 +208,9 @@ def _risk(results: pd.DataFrame, methods: list[str]) -> dict[str, tuple[NDArray[
         named = rows[rows["named"] == 1]
         sure = torch.from_numpy(named["confidence"].to_numpy(dtype=np.float64, copy=True))
         right = torch.from_numpy((named["right"] == 1).to_numpy(copy=True))
-        coverage, risk = risk_coverage(sure, right)
-        curves[method] = (coverage.numpy() * len(named) / len(rows), risk.numpy())
+        risk = risk_coverage(sure, right)[1].numpy()
+        # Of all units, and divided once: rounding must not move a share to the next unit.
+        curves[method] = (np.arange(1, len(named) + 1) / len(rows), risk)
     return curves
 
 
