@@ -142,7 +142,7 @@ def test_a_unit_has_a_truth_from_the_bar_on():
     label_part, noise_part = (x - x.mean() for x in (label, noise))
     label_part, noise_part = label_part / label_part.std(), noise_part / noise_part.std()
     known = np.stack([label, rng.permutation(label), rng.permutation(label)], axis=1)
-    for r, units in ((BAR - 0.01, 0), (BAR + 0.01, 1)):
+    for r, units in ((BAR - 0.001, 0), (BAR + 0.001, 1)):
         unit = r * label_part + np.sqrt(1 - r * r) * noise_part
         assert len(with_truth(np.arange(9.0)[:, None], unit[:, None], known)) == units
 

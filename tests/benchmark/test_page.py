@@ -50,10 +50,13 @@ def results():
                         )
                     )
     table = pd.concat(parts, ignore_index=True)
-    # Two methods tie for the best of a row.
+    # Two methods tie for the best of a row; of another, one is a hair ahead, which two digits do not show.
     single = (table["kind"] == "single") & (table["quality"] == "as trained")
     table.loc[single & (table["method"] != "mammi"), ["hit1", "hit5"]] = 1.0
     table.loc[single & (table["method"] == "mammi"), ["hit1", "hit5"]] = 0.0
+    device = (table["kind"] == "device") & (table["quality"] == "as trained")
+    table.loc[device, ["hit1", "hit5"]] = 0.601
+    table.loc[device & (table["method"] == "mammi"), ["hit1", "hit5"]] = 0.602
     return table
 
 
@@ -101,13 +104,14 @@ def test_tables_hold_the_means_and_the_best_is_bold(results, page, title, column
         assert int(units) == of_kind.sum() / len(METHODS)
         assert [float(cell.strip("*")) for cell in cells] == pytest.approx(values, abs=0.005)
         assert [cell.startswith("**") and cell.endswith("**") for cell in cells] == [
-            value == best(values) for value in values
+            abs(value - best(values)) < 1e-9 for value in values
         ]
 
 
 def test_methods_that_tie_are_both_bold(page):
     rows = tables_of((page / "benchmark.md").read_text())["Named right first"]
     assert rows[1] == ["single", "7", "**1.00**", "0.00", "**1.00**"]
+    assert rows[2][2:] == ["0.60", "**0.60**", "0.60"]
 
 
 def test_coverage_quality_and_time(results, page):
