@@ -1,12 +1,12 @@
 # make demo: set up, then the main job on drawn films, offline.   make test: set up, then every test.
-# make check: what CI runs.   make bench: the recorded figures.   Needs python3 (3.11 or newer) and a package registry.
+# make check: what CI runs.   make bench: the recorded figures. make benchmark: the page on planted truth (15 minutes).   Needs python3 (3.11 or newer) and a package registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Measured: two default threads on a machine with a busy neighbour are ten times slower than sleeping ones.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types check bench lock clean
+.PHONY: demo test lint types check bench benchmark lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/mammi demo demo
@@ -25,6 +25,9 @@ check: lint types test
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/recorded_densenet.py
+
+benchmark: $(VENV)/.ready
+	$(BIN)/mammi benchmark --out docs
 
 # uv resolves and unpacks the several GB of the default torch build some four times quicker than pip.
 $(VENV)/.ready: pyproject.toml constraints.txt

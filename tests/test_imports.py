@@ -35,7 +35,7 @@ MAY_IMPORT = {
         *("methods", "metrics", "store", "engine", "results", "untrained"),
     },
     "untrained": {"capture", "data", "engine", "store", "targets"},
-    "benchmark": {"arrays", "capture", "concepts", "methods", "phantoms", "store", "targets", "vlms"},
+    "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
     "reports": {"store", "data"},
     "comparison": {"functional", "store"},
 }

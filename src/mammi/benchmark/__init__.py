@@ -1,7 +1,7 @@
 """Planted truth: units whose concept is known because we made them, and how every method names them."""
 
-from mammi.benchmark.contest import Contestant, contestants, run_contest
-from mammi.benchmark.material import Material, degraded, phantom_material
+from mammi.benchmark.contest import Contestant, contestants, first_names, run_contest, says_absent
+from mammi.benchmark.material import Material, degraded, held_out_truth, phantom_material
 from mammi.benchmark.page import write_page
 from mammi.benchmark.planting import KINDS, MEANINGLESS, Planted, plant
 
@@ -13,8 +13,11 @@ __all__ = [
     "Planted",
     "contestants",
     "degraded",
+    "first_names",
+    "held_out_truth",
     "phantom_material",
     "plant",
     "run_contest",
+    "says_absent",
     "write_page",
 ]

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mammi.arrays import ArrayAnnotations, annotate_arrays
 from mammi.benchmark.material import Material
 from mammi.benchmark.planting import Planted, plant
-from mammi.methods import METHODS, create_method
+from mammi.functional.dissection import Areas
+from mammi.methods import METHODS, Method, create_method
 from mammi.types import Progress, no_progress
 
-__all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest"]
+__all__ = ["Contestant", "contestants", "first_names", "judge", "run_contest", "says_absent"]
 
 #: Methods that come in several published kinds.
 _KINDS: dict[str, list[dict[str, Any]]] = {
@@ -36,11 +37,14 @@ class Contestant:
 
 
 def contestants() -> list[Contestant]:
-    """Return every method that needs films and concepts only, ours first, the others in order of registration."""
+    """Return every method that can name without labels, ours first, the others in order of registration.
+
+    Dissection is held only where masks are: on the real layers that have maps.
+    """
     found = []
     for name in sorted(METHODS.names(), key=lambda name: name != "calibrated"):
         for options in _KINDS.get(name, [{}]):
-            if create_method(name, **options).needs in ("examples", "films"):
+            if create_method(name, **options).needs != "labels":
                 kind = "".join(f" ({value})" for value in options.values())
                 found.append(Contestant(f"{name}{kind}", name, options))
     return found
@@ -48,12 +52,11 @@ def contestants() -> list[Contestant]:
 
 def first_names(found: ArrayAnnotations, unit: int, n: int) -> list[int]:
     """Return the first ``n`` concepts of a unit: those kept, best first, then the others by score."""
-    kept = found.concepts[unit].tolist()
-    scores = np.nan_to_num(found.scores[unit], nan=-np.inf)
-    # An infinite score that was NaN is no candidate.
-    rest = [m for m in np.argsort(-scores, kind="stable").tolist() if m not in set(kept) and np.isfinite(scores[m])]
-    first: list[int] = (kept + rest)[:n]
-    return first
+    kept: list[int] = found.concepts[unit].tolist()
+    scores = found.scores[unit]
+    # What has no score is no candidate, and n beyond those kept are enough.
+    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")[: n + len(kept)].tolist()
+    return (kept + [m for m in order if m not in kept and not np.isnan(scores[m])])[:n]
 
 
 def says_absent(found: ArrayAnnotations, unit: int, concept: int) -> bool:
@@ -67,11 +70,13 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
 
     Returns:
         One row a unit: ``kind``; whether the first concept is right (``hit1``), or one of the first five (``hit5``);
-        whether the unit was named at all (``named``), and its first name is right (``right``). A unit that means
-        nothing has no hits; its name is false if it has one.
+        whether the unit was named at all (``named``), and its first name is right (``right``); and how sure the method is
+        of a name it gives (``confidence``). A unit that means nothing has no hits; its name is false if it has one.
     """
     rows = []
     for place, unit in enumerate(units):
+        if not unit.kind:
+            continue
         first = first_names(found, place, 5)
 
         def is_right(concept: int, place: int = place, unit: Planted = unit) -> bool:
@@ -86,9 +91,17 @@ def judge(found: ArrayAnnotations, units: Sequence[Planted]) -> pd.DataFrame:
                 "hit5": float(any(hits)) if unit.truths else np.nan,
                 "named": float(named),
                 "right": float(named and hits[0]) if unit.truths else np.nan,
+                "confidence": _confidence(found, place, first[0]) if named else np.nan,
             }
         )
-    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right"])
+    return pd.DataFrame(rows, columns=["kind", "hit1", "hit5", "named", "right", "confidence"])
+
+
+def _confidence(found: ArrayAnnotations, unit: int, first: int) -> float:
+    """Return how sure a method is of a unit's first name: the size of its effect if it states one, else its score."""
+    if found.verdict is not None and np.isfinite(float(found.verdict.effect[unit][0])):
+        return abs(float(found.verdict.effect[unit][0]))
+    return float(found.scores[unit, first])
 
 
 def _layers(material: Material, seed: int) -> Iterable[tuple[list[Planted], NDArray[np.float64]]]:
@@ -103,6 +116,22 @@ def _layers(material: Material, seed: int) -> Iterable[tuple[list[Planted], NDAr
         units = [Planted(f"untrained {name}", column, frozenset()) for column in live.T]
         if units:
             yield units, live
+
+
+def _as_needed(
+    layers: list[tuple[list[Planted], NDArray[np.float64]]], material: Material, recipe: Method
+) -> Iterable[tuple[list[Planted], NDArray[np.float64], Areas | None]]:
+    """Yield what a method is asked in one go: layer by layer if it looks at whole layers, else all units together."""
+    if recipe.needs == "areas":
+        for units, activations in layers:
+            areas = next((material.areas[unit.kind] for unit in units if unit.kind in material.areas), None)
+            if areas is not None:
+                yield units, activations, areas
+    elif recipe.whole_layer:
+        yield from ((*layer, None) for layer in layers)
+    else:
+        everything = [unit for units, _ in layers for unit in units]
+        yield everything, np.concatenate([activations for _, activations in layers], axis=1), None
 
 
 def run_contest(
@@ -128,7 +157,8 @@ def run_contest(
         layers = list(_layers(material, seed))
         control = np.concatenate(list(material.untrained.values()), axis=1) if material.untrained else None
         for done, contestant in enumerate(methods, start=1):
-            for units, activations in layers:
+            recipe = create_method(contestant.method, **contestant.options)
+            for units, activations, areas in _as_needed(layers, material, recipe):
                 began = time.perf_counter()
                 found = annotate_arrays(
                     activations,
@@ -136,6 +166,7 @@ def run_contest(
                     material.concepts,
                     material.template,
                     patients=material.patients,
+                    areas=areas,
                     control=control,
                     method=contestant.method,
                     **contestant.options,

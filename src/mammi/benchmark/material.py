@@ -14,21 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammi.benchmark.planting import Label, Planted
+from mammi.benchmark.reference import drawn_areas, for_concepts
 from mammi.capture import LayerPlan, Recorder, plan_layers
 from mammi.concepts import ConceptSet, build_concepts
 from mammi.errors import InputError
+from mammi.functional.dissection import Areas
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, PhantomFilm, is_named, write_report
+from mammi.phantoms.cohort import draw_some
 from mammi.targets import Target, create_target, randomised
 from mammi.types import Film, Progress, no_progress
 from mammi.vlms import Annotator, create_vlm
 
-__all__ = ["BAR", "LAYERS", "Material", "degraded", "phantom_material"]
+__all__ = ["BAR", "LAYERS", "Material", "degraded", "held_out_truth", "phantom_material"]
 
 TEMPLATE = "A chest x-ray image of a {}"
 #: Real layers of the small network, from the outputs inwards.
 LAYERS = ("head", "layer3", "layer2")
 #: Correlation on held-out films that a real unit must have with the label that explains it best, to have a truth.
 BAR = 0.35
+#: Held-out films that are compared with their masks.
+MASKED_FILMS = 400
+#: Seed of films that no contest is held on.
+HELD_OUT_SEED = 5000
 #: Films of labels that are made rare.
 RARE_FILMS = 3
 #: Reports that the concept set is built from.
@@ -37,6 +44,19 @@ REPORTS = 600
 CHUNK = 60
 #: So many times that are drawn without other processes, which take seconds to start.
 ALONE = 4
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of the small network's units from films that no contest is held on.
+
+    Attributes:
+        explained: by layer, Pearson's r of every unit and label, ``(n_units, n_labels)``; NaN for a unit that never varies.
+        areas: by layer with maps, how units and drawn labels overlap; columns are ``mammi.phantoms.OUTPUTS``.
+    """
+
+    explained: dict[str, NDArray[np.float64]]
+    areas: dict[str, Areas]
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,8 @@ class Material:
         terms: the concepts in words.
         labels: what is known of the films.
         patients: ``(n_films,)``.
-        layers: real layers by name: units with their truth.
+        layers: real layers by name: all units that vary, with their truth; no kind where it is unknown.
+        areas: for real layers with maps, how their units overlap with the masks of concepts, on other films.
         untrained: layers of an untrained copy of the network, ``(n_films, n_units)``: the control of methods that use
             one.
         untrained_too: layers of another untrained copy: a target whose every name is false.
@@ -64,6 +85,7 @@ class Material:
     labels: list[Label]
     patients: NDArray[np.int64]
     layers: dict[str, list[Planted]] = field(default_factory=dict)
+    areas: dict[str, Areas] = field(default_factory=dict)
     untrained: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     untrained_too: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     quality: str = "as trained"
@@ -99,11 +121,6 @@ def degraded(material: Material, blur: float, seed: int) -> Material:
     )
 
 
-def _draw(n_films: int, seed: int, first: int) -> list[PhantomFilm]:
-    cohort = Cohort(n_films, seed)
-    return [cohort.film(index) for index in range(first, min(first + CHUNK, n_films))]
-
-
 def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[PhantomFilm]:
     """Draw a cohort with as many processes as there are cores; the same films whatever their number."""
     starts = range(0, n_films, CHUNK)
@@ -114,7 +131,7 @@ def _drawn(n_films: int, seed: int, step: str, progress: Progress) -> Iterator[P
             # Spawned, not forked: a fork of a process in which torch runs threads can hang.
             pool = ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=get_context("spawn"))
             each = stack.enter_context(pool).map
-        for films in each(_draw, repeat(n_films), repeat(seed), starts):
+        for films in each(draw_some, repeat(n_films), repeat(seed), starts, repeat(CHUNK)):
             yield from films
             done += len(films)
             progress(step, done, n_films)
@@ -161,15 +178,43 @@ def _activations(seen: _Seen, network: str, layer: str) -> NDArray[np.float64]:
     return torch.cat([record[network][layer] for record in seen.records]).double().numpy()
 
 
-def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) -> Material:
+def held_out_truth(n_films: int, progress: Progress = no_progress) -> HeldOut:
+    """Compare the units of the small network with every label and its masks, on films that no contest is held on.
+
+    Args:
+        n_films: how many films to draw.
+        progress: told of films drawn.
+    """
+    target = create_target("phantom")
+    seen = _watch(
+        _drawn(n_films, HELD_OUT_SEED, "drawing held-out films", progress),
+        {"trained": (target, plan_layers(target, LAYERS))},
+        None,
+    )
+    known = np.array([[film.plan.has(name) for name in OUTPUTS] for film in seen.films], dtype=np.float64)
+    explained = {layer: _correlations(_activations(seen, "trained", layer), known) for layer in LAYERS}
+    masked = min(n_films, MASKED_FILMS)
+    return HeldOut(explained, drawn_areas(_drawn(masked, HELD_OUT_SEED, "drawing films with masks", progress)))
+
+
+def _correlations(activations: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Pearson's r of every unit and label, ``(n_units, n_labels)``; NaN for a unit that never varies."""
+    a, y = (table - table.mean(axis=0) for table in (activations, known))
+    lengths = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(y, axis=0)
+    r: NDArray[np.float64] = np.divide(a.T @ y, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+    return r
+
+
+def phantom_material(n_films: int, seed: int, truth: HeldOut, progress: Progress = no_progress) -> Material:
     """Draw films, show them to the small network, to two untrained copies of it and to the small annotator.
 
     Four of the labels are made rare: all but 3 of their films are left out. The truth of a real layer's unit is the
-    label that explains it best on other films, drawn with another seed, if their correlation is at least `BAR` there.
+    label that explains it best on other films, if their correlation is at least `BAR` there.
 
     Args:
         n_films: how many films to draw, at least 60; some are left out.
         seed: other numbers draw other patients, and make other labels rare.
+        truth: from `held_out_truth`.
         progress: told of films drawn.
 
     Raises:
@@ -186,11 +231,6 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
     }
     planned = {name: (network, plan_layers(network, LAYERS)) for name, network in networks.items()}
     seen = _watch(_drawn(n_films, seed, f"drawing films, seed {seed}", progress), planned, vlm)
-    other = _watch(
-        _drawn(max(CHUNK, n_films // 3), seed + 5000, f"drawing held-out films, seed {seed}", progress),
-        {"trained": planned["trained"]},
-        None,
-    )
     concepts = _concepts(seen.films)
     texts = [TEMPLATE.replace("{}", term) for term in concepts.terms]
     encoded = vlm.embed_texts([*texts, TEMPLATE.replace(" {}", "")]).double().numpy()
@@ -209,13 +249,11 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
         )
         for column, name in enumerate(OUTPUTS)
     ]
-    known = np.array([[film.plan.has(name) for name in OUTPUTS] for film in other.films], dtype=np.float64)
     layers = {
         layer: _with_truth(
             layer,
             _activations(seen, "trained", layer)[rows],
-            _activations(other, "trained", layer),
-            known,
+            truth.explained[layer],
             named,
             [label.is_usable and not label.rare for label in labels],
         )
@@ -229,6 +267,9 @@ def phantom_material(n_films: int, seed: int, progress: Progress = no_progress) 
         labels=labels,
         patients=np.array([film.plan.patient.id for film in seen.films], dtype=np.int64)[rows],
         layers=layers,
+        areas={
+            layer: _as_concepts(areas, layers[layer], named, concepts.terms) for layer, areas in truth.areas.items()
+        },
         untrained={layer: _activations(seen, "untrained", layer)[rows] for layer in LAYERS},
         untrained_too={layer: _activations(seen, "untrained too", layer)[rows] for layer in LAYERS},
     )
@@ -268,23 +309,36 @@ def _sides(
 def _with_truth(
     layer: str,
     activations: NDArray[np.float64],
-    held_out: NDArray[np.float64],
-    known: NDArray[np.float64],
+    explained: NDArray[np.float64],
     named: Sequence[frozenset[int]],
     usable: Sequence[bool],
 ) -> list[Planted]:
-    """Give each unit the label that explains it best on held-out films, if one does."""
+    """Give each unit that varies the label that explains it best on held-out films; without one it has no kind."""
     units: list[Planted] = []
     # A label made rare on these films, or that nothing names, can be no unit's truth here.
-    columns = np.flatnonzero(np.asarray(usable) & (known.std(axis=0) > 0))
-    if not len(columns):
-        return units
-    for unit, values in enumerate(held_out.T):
-        if values.std() == 0 or activations[:, unit].std() == 0:
+    columns = np.flatnonzero(np.asarray(usable) & np.isfinite(explained).any(axis=0))
+    for unit, r in enumerate(explained[:, columns]):
+        if np.ptp(activations[:, unit]) == 0:
             continue
-        r = np.array([np.corrcoef(values, known[:, column])[0, 1] for column in columns])
-        best = int(r.argmax())
-        if r[best] >= BAR:
-            column = int(columns[best])
-            units.append(Planted(layer, activations[:, unit], named[column], says=OUTPUTS[column]))
+        known = len(columns) > 0 and np.isfinite(r).all() and r.max() >= BAR
+        column = int(columns[r.argmax()]) if known else 0
+        units.append(
+            Planted(
+                kind=layer if known else "",
+                activation=activations[:, unit],
+                truths=named[column] if known else frozenset(),
+                says=OUTPUTS[column] if known else "",
+                index=unit,
+            )
+        )
     return units
+
+
+def _as_concepts(
+    areas: Areas, units: Sequence[Planted], named: Sequence[frozenset[int]], terms: Sequence[str]
+) -> Areas:
+    """Return the counts of the units that vary, each label as the plainest concept that names it."""
+    columns = [min(own, key=lambda m: (terms[m] != name, m)) for name, own in zip(OUTPUTS, named, strict=True) if own]
+    known = [column for column, own in enumerate(named) if own]
+    both = Areas(areas.both[:, known], areas.units, areas.concepts[known])
+    return for_concepts(both, [unit.index for unit in units], columns, len(terms))

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mammi.registry import import_extra
 
-__all__ = ["draw_hits", "draw_trade_off"]
+__all__ = ["draw_hits", "draw_risk", "draw_trade_off"]
 
 #: Colours that stay apart for the colour-blind (Okabe and Ito, 2008), and shapes that stay apart in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
@@ -36,7 +37,7 @@ def draw_hits(hits: pd.DataFrame, false: pd.DataFrame, path: Path) -> None:
         for row, column in np.ndindex(values.shape):
             dark = values[row, column] > 0.55
             axis.text(
-                *(column, row, f"{values[row, column]:.2f}"),
+                *(column, row, "" if np.isnan(values[row, column]) else f"{values[row, column]:.2f}"),
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -81,5 +82,28 @@ def draw_trade_off(
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.tick_params(labelsize=8)
     axes[0].set_ylabel("meaningful units named right", fontsize=9)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+    figure.savefig(path)
+
+
+def draw_risk(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], path: Path) -> None:
+    """Draw the share of wrong names among the surest units, method by method."""
+    figure = _figure(7.4, 4.2)
+    axis = figure.subplots()
+    for place, (method, (coverage, risk)) in enumerate(curves.items()):
+        axis.plot(
+            coverage,
+            risk,
+            color=_COLOURS[place % len(_COLOURS)],
+            linestyle=("-", "--", ":")[place // len(_COLOURS) % 3],
+            linewidth=2.4 if place == 0 else 1.2,
+            label=method,
+        )
+    axis.set_xlabel("share of units, the surest first", fontsize=9)
+    axis.set_ylabel("share of wrong names", fontsize=9)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.tick_params(labelsize=8)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path)

@@ -70,11 +70,12 @@ class Planted:
     """One unit and the truth about it.
 
     Attributes:
-        kind: a key of ``KINDS`` or ``MEANINGLESS``, or the name of a real layer.
+        kind: a key of ``KINDS`` or ``MEANINGLESS``, or the name of a real layer; ``""`` where nothing is known.
         activation: float64, ``(n_films,)``.
         truths: rows of the concept set, any of which names it right; empty for a unit that means nothing.
         absent: whether it fires when those are absent; a name is right only if it says so.
         says: what it was made to do, in words.
+        index: of a unit of a real layer, its place there; -1 for one that was made.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Planted:
     truths: frozenset[int]
     absent: bool = False
     says: str = ""
+    index: int = -1
 
 
 def plant(labels: Sequence[Label], patients: NDArray[np.int64], seed: int) -> list[Planted]:

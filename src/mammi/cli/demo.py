@@ -19,14 +19,13 @@ __all__ = ["demo"]
 
 #: Share of the network's outputs that must be named right for the demo to count as a success.
 ENOUGH = 0.9
-#: Films that a name rests on at least: the published rule can leave one, and one film shows many things at once.
-LEAST = 5
+LAYERS = ["head", "layer3", "layer2"]
 
 
 @app.command()
 @command
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put films, run and report.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Where to put films, runs and report.")] = Path("demo"),
     films: Annotated[int, typer.Option(help="How many films to draw.")] = 600,
     seed: Annotated[int, typer.Option(help="Other numbers draw other patients.")] = 2026,
 ) -> None:
@@ -37,7 +36,7 @@ def demo(
     from mammi.phantoms import write_cohort
     from mammi.pipeline import annotate
     from mammi.reports import write_report
-    from mammi.targets import create_target
+    from mammi.targets import Target, create_target, randomised
     from mammi.vlms import create_vlm
 
     began = time.monotonic()
@@ -54,36 +53,54 @@ def demo(
         # Named by content: after an update of the package the demo starts runs of its own.
         content = fingerprint_value([target.fingerprint, vlm.fingerprint, concepts.fingerprint])[:8]
 
-        def name_units(name: str, layers: list[str], least: int) -> "Run":
-            out = folder / f"{name}-{films}-{seed}-{content}"
-            return annotate(
-                target, probing, concepts, vlm, layers=layers, out=out, progress=progress, min_examples=least
-            )
+        def name_units(name: str, network: Target, method: str) -> "Run":
+            def report(step: str, done: int, total: int) -> None:
+                progress(f"{name}: {step}", done, total)
 
-        published = name_units("published", ["head"], 0)
-        run = name_units("run", ["head", "layer3", "layer2"], LEAST)
+            out = folder / f"{name.replace(' ', '-')}-{films}-{seed}-{content}"
+            return annotate(network, probing, concepts, vlm, layers=LAYERS, out=out, method=method, progress=report)
+
+        run = name_units("calibrated", target, "calibrated")
+        published = name_units("published rule", target, "mammi")
+        settling = [probing.film(row) for row in range(0, len(probing), -(-len(probing) // 64))]
+        nothing = randomised(target, settling, seed=seed)
+        random = name_units("random weights", nothing, "calibrated")
+        random_published = name_units("random weights published rule", nothing, "mammi")
         # Drawn films show nobody: here, and only here, pictures are on without being asked for.
         report = write_report(run, folder / "report.html", with_images=True, progress=progress)
 
-    shown = table("output unit", "named by mammi", "score", "films", "", right=("score", "films"))
+    shown = table("output unit", "named", "effect", "q", "", right=("effect", "q"))
     accuracy = _accuracy(run)
+    first = run.annotations[(run.annotations["rank"] == 1) & run.annotations["kept"]].set_index(["layer", "unit"])
     for row, right in zip(run.to_frame("head").to_dict("records"), accuracy.first, strict=True):
-        cells = (row["output"], row["concepts"] or f"no concept: {row['reason']}", f"{row['score']:.3f}")
-        shown.add_row(*map(escape, cells), str(row["n_examples"]), "right" if right else "wrong")
+        sure = first.loc[("head", row["unit"])] if row["concepts"] else None
+        numbers = (
+            ("", "")
+            if sure is None
+            else (f"{sure['effect']:.2f}", "< 0.001" if sure["q_value"] < 0.001 else f"{sure['q_value']:.3f}")
+        )
+        cells = (row["output"], row["concepts"] or f"no concept: {row['reason']}", *numbers)
+        shown.add_row(*map(escape, cells), "right" if right else "wrong")
     out.print(shown)
-    counts = run.manifest["counts"]
-    first = _accuracy(published).first
+    rows = table("", "outputs named right", "of all units named", "of a network with random weights", right=())
+    for title, own, control in (("calibrated", run, random), ("MAMMI as published", published, random_published)):
+        hits = _accuracy(own).first
+        rows.add_row(title, f"{sum(hits)} of {len(hits)}", _named(own), _named(control))
+    out.print(rows)
     out.print(
-        f"{sum(accuracy.first)} of {len(accuracy.first)} outputs named right from at least {LEAST} films each; "
-        f"{sum(first)} by the published rule, which took a single film for {_singles(published)} of them. "
-        f"{counts['named']} of {counts['units']} units in 3 layers have a concept "
-        f"({counts['films']} films, {len(concepts)} concepts, {time.monotonic() - began:.0f} s).",
+        f"{run.manifest['counts']['films']} films, {len(concepts)} concepts, {len(LAYERS)} layers, "
+        f"{time.monotonic() - began:.0f} s. report: {report.resolve()}",
+        markup=False,
         soft_wrap=True,
     )
-    out.print(f"report: {report.resolve()}", markup=False, soft_wrap=True)
     if accuracy.compute()["first"] < ENOUGH:
         err.print(f"mammi: fewer than {ENOUGH:.0%} of the outputs are named right: this installation is not sound")
         raise typer.Exit(1)
+
+
+def _named(run: "Run") -> str:
+    counts = run.manifest["counts"]
+    return f"{counts['named']} of {counts['units']}"
 
 
 def _accuracy(run: "Run") -> "NamingAccuracy":
@@ -95,7 +112,3 @@ def _accuracy(run: "Run") -> "NamingAccuracy":
     for row in run.to_frame("head").to_dict("records"):
         accuracy.update(row["output"], row["concepts"].split("; ") if row["concepts"] else [])
     return accuracy
-
-
-def _singles(run: "Run") -> int:
-    return int((run.to_frame("head")["n_examples"] == 1).sum())

@@ -22,9 +22,10 @@ __all__ = [
 def patient_shuffles(patients: Tensor, n_shuffles: int, seed: int) -> Iterator[Tensor]:
     """Deal films anew, patients as whole blocks.
 
-    The films of a patient stay together and in order, the order of patients is random. Both sides of a comparison keep
-    the likeness of one patient's films, and lose what joins them (block permutation for exchangeable groups:
-    Winkler et al., NeuroImage 2015; blocks of unequal length are laid end to end).
+    Every patient takes the place of one patient drawn at random, with its films in order: the first ones where it has
+    more films than the place, all of them over and over where it has fewer. Both sides of a comparison keep the
+    likeness of one patient's films, and lose what joins them (block permutation for exchangeable groups: Winkler et
+    al., NeuroImage 2015).
 
     Args:
         patients: int64, shape ``(n_films,)``.
@@ -32,15 +33,22 @@ def patient_shuffles(patients: Tensor, n_shuffles: int, seed: int) -> Iterator[T
         seed: of the random order.
 
     Yields:
-        A pair of int64 rows stacked, shape ``(2, n_films)``: film ``pair[0, i]`` takes the place of ``pair[1, i]``.
+        The film that takes the place of each film: int64, shape ``(n_films,)``.
+
+    Notes:
+        The paper permutes blocks of equal size only. Laying unequal blocks end to end cuts most of them apart, so that
+        a unit that is alike on all films of a patient seems rarer than it is: with 1 to 6 films a patient, 12 to 16 %
+        of such units had p-values below 0.05.
     """
-    order = patients.argsort(stable=True)
-    sizes = torch.unique_consecutive(patients[order], return_counts=True)[1]
-    blocks = torch.split(order, sizes.tolist())
+    numbers, sizes = torch.unique(patients, return_inverse=True, return_counts=True)[1:]
+    order = numbers.argsort(stable=True)
+    start = sizes.cumsum(0) - sizes
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - start[numbers[order]]
     generator = np.random.default_rng(seed)
     for _ in range(n_shuffles):
-        dealt = torch.cat([blocks[place] for place in generator.permutation(len(blocks)).tolist()])
-        yield torch.stack([dealt, order])
+        other = torch.from_numpy(generator.permutation(len(sizes)))[numbers]
+        yield order[start[other] + place % sizes[other]]
 
 
 def patient_resamples(patients: Tensor, n_resamples: int, seed: int) -> Iterator[Tensor]:
@@ -74,8 +82,8 @@ def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
     r"""Return the chance of a maximum as large as observed, from a modest number of maxima under the null.
 
     A Gumbel distribution is fitted to each unit's null maxima by its mean and standard deviation (the law of the
-    largest of many scores), so that p-values below one over the number of shuffles have a meaning; the p-value is
-    never below what the Gumbel tail gives, nor below a tenth of the resolution of the shuffles pooled over units.
+    largest of many scores), so that p-values below one over the number of shuffles have a meaning. They go down to a
+    tenth of the resolution of the shuffles pooled over units, 1 / (10 n_shuffles n_units), and no further.
 
     Args:
         observed: float64, ``(n_units,)`` or ``(n_units, n)``.
@@ -89,8 +97,10 @@ def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
     """
     if len(null) < 20:
         raise InputError(f"a null needs at least 20 shuffles, got {len(null)}")
-    scale = (null.std(dim=0) * math.sqrt(6) / math.pi).clamp(min=1e-12)
-    place = null.mean(dim=0) - 0.5772156649015329 * scale
+    mean = null.mean(dim=0)
+    # A null that only varies by rounding (a single patient, all films alike) must not make rounding a discovery.
+    scale = torch.maximum(null.std(dim=0) * math.sqrt(6) / math.pi, 1e-4 * mean.abs() + 1e-12)
+    place = mean - 0.5772156649015329 * scale
     extra = (1,) * (observed.ndim - 1)
     standard = (observed - place.reshape(-1, *extra)) / scale.reshape(-1, *extra)
     # 1 - exp(-exp(-x)), exact in the far tail.

@@ -17,6 +17,8 @@ CAP = 5.0
 #: Share of the median spread that is added to every concept's own: keeps concepts that the annotator cannot tell
 #: apart on these films from being blown up to the size of the others (Tusher et al., PNAS 2001).
 FUDGE = 0.25
+#: Spread of a similarity at or below this is rounding: models embed in single precision.
+ROUNDING = 1e-6
 
 
 def standardised(activations: Tensor) -> Tensor:
@@ -32,12 +34,12 @@ def standardised(activations: Tensor) -> Tensor:
         InputError: if a unit never varies.
     """
     values = activations.double()
-    # Scaled first, so that tiny activations do not vanish when they are squared.
+    if not bool((varies := values.amax(dim=0) > values.amin(dim=0)).all()):
+        raise InputError(f"{int((~varies).sum())} units never vary: leave them out")
+    # Scaled first, so that neither a sum of huge activations nor a square of tiny ones leaves the range of floats.
+    values = values / values.abs().amax(dim=0)
     values = values - values.mean(dim=0)
-    largest = values.abs().amax(dim=0)
-    if not bool((largest > 0).all()):
-        raise InputError(f"{int((largest == 0).sum())} units never vary: leave them out")
-    values = values / largest
+    values = values / values.abs().amax(dim=0)
     return values / values.square().mean(dim=0).sqrt()
 
 
@@ -78,7 +80,7 @@ def concept_directions(films: Tensor, concepts: Tensor, fudge: float = FUDGE) ->
     covariance = centred.T @ centred / len(films)
     # From the covariance, not film by film: concepts x width instead of films x concepts.
     spread = ((concepts @ covariance) * concepts).sum(dim=1).clamp(min=0).sqrt()
-    spread = torch.where(spread > 1e-9, spread, 0)
+    spread = torch.where(spread > ROUNDING, spread, 0)
     scale = spread + fudge * spread.median()
     return torch.where(spread[:, None] > 0, concepts / scale.clamp(min=1e-300)[:, None], 0.0), spread
 
@@ -101,7 +103,9 @@ def evidence(weights: Tensor, films: Tensor, directions: Tensor) -> Tensor:
     """
     centred = weights - weights.mean(dim=0)
     length = torch.linalg.vector_norm(centred, dim=0)
-    centred = torch.where(length > 0, centred / length.clamp(min=1e-300), 0.0)
+    # Told by the weights: the mean of many equal numbers is off by rounding, and what is left has a length.
+    varies = weights.amax(dim=0) > weights.amin(dim=0)
+    centred = torch.where(varies, centred / length.clamp(min=1e-300), 0.0)
     return (centred.T @ films) @ directions.T
 
 

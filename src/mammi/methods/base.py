@@ -67,8 +67,8 @@ class Verdict:
     Numbers that a method does not give are NaN.
 
     Attributes:
-        effect: float64: the method's own effect size, in [-1, 1]; negative where the unit fires when the concept is
-            absent.
+        effect: float64: the method's own effect size, on its own scale; negative where the unit fires when the concept
+            is absent.
         q_value: float64, in [0, 1]: the false discovery rate at which the unit still has this concept.
         stability: float64, in [0, 1]: share of resamples of the patients that keep it.
         sense: int64: number of the group of examples it names; 0 for a unit with one sense.

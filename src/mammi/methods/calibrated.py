@@ -31,13 +31,15 @@ class Calibrated:
     The page on this method in the docs derives each step and says what was tried and left out.
 
     Attributes:
-        false_discovery_rate: units that are named at most by chance, as a share of those named, in ``(0, 1)``.
-        min_effect: effect on held-out patients that a name needs, in standard deviations of the concept.
-        min_patients: patients that a name must rest on.
-        concept_threshold: share of the best score that a concept must reach to be kept beside the best, in ``[0, 1)``.
+        false_discovery_rate: units that are named at most by chance, as a share of those named, in ``[0, 1]``.
+        min_effect: effect on held-out patients that a name needs to exceed, in standard deviations of the concept's
+            similarity, in ``[0, 10]``.
+        min_patients: patients that a name must rest on: one over the sum of squared shares of the patients in the
+            weight above the unit's average, rounded.
+        concept_threshold: share of the best score that a concept must reach to be kept beside the best, in ``[0, 1]``.
         hub_strength: share of what a concept gives to half of the layer that is taken off, in ``[0, 1]``.
-        control: compare with an untrained copy of the network, where there is one: names need an effect above that of
-            95 % of its units.
+        control: compare with an untrained copy of the network, where there is one: a name needs an effect above that
+            of each of its units on the same concept, and above 3.5 times the root mean square of theirs.
         shuffles: times that patients are dealt anew for the null, at least 20.
         resamples: times that patients are drawn anew for stability, at least 10.
         examples: films listed for a unit.
@@ -67,6 +69,8 @@ class Calibrated:
             value = getattr(self, name)
             if not isinstance(value, Real) or not low <= float(value) <= high:
                 raise InputError(f"{name!r} must be a number from {low} to {high}, got {value!r}")
+        if not isinstance(self.control, bool):
+            raise InputError(f"'control' must be True or False, got {self.control!r}")
         for name, least in {"min_patients": 1, "shuffles": 20, "resamples": 10, "examples": 1, "seed": 0}.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or not least <= int(value) < 2**31:
@@ -102,21 +106,23 @@ class Calibrated:
             evidence.patients, others, self.concept_threshold, self.resamples, self.seed
         )
         n_patients = layer.effective_patients(evidence.patients).round()
-        # What the choice of a name gained on its own films is taken off the other concepts' effects too.
-        effects = effects * (held_out / effects[at, first])[:, None]
+        # What the choice of a name gained on its own films is taken off the other concepts' effects too; never added.
+        effects = effects * (held_out / effects[at, first]).nan_to_num().clamp(0, 1)[:, None]
         effects[at, first] = held_out
         concepts: list[Tensor] = []
         verdict = Verdict([], [], [], [], [], [])
         for unit, best in enumerate(first.tolist()):
             reason = self._reason(
                 int(n_patients[unit]),
+                float(layer.scores[unit, best]),
                 float(q_values[unit, best]),
                 float(held_out[unit]),
                 float(bar[best]),
                 float(stability[unit, best]),
             )
             sure = stability[unit]
-            near = layer.scores[unit] >= self.concept_threshold * layer.scores[unit, best]
+            # The effect of a concept that never varies is NaN: at a threshold of 0 its score of 0 would do.
+            near = (layer.scores[unit] >= self.concept_threshold * layer.scores[unit, best]) & (effects[unit] > 0)
             kept = (near & (sure >= STABLE)).nonzero().flatten() if not reason else torch.empty(0, dtype=torch.int64)
             kept = kept[layer.scores[unit, kept].argsort(descending=True, stable=True)]
             sense, purity = torch.zeros(len(kept), dtype=torch.int64), torch.ones(len(kept), dtype=torch.float64)
@@ -149,20 +155,24 @@ class Calibrated:
     def _bar(self, evidence: Evidence) -> Tensor:
         """Return the effect that a name needs, ``(n_concepts,)``: above what any untrained unit shows of that concept."""
         bar = torch.full((len(evidence.concepts),), float(self.min_effect), dtype=torch.float64)
-        if evidence.control is None or not evidence.control.shape[1]:
+        if not self.control or evidence.control is None or not evidence.control.shape[1]:
             return bar
         films = evidence.films if evidence.control_films is None else evidence.films[evidence.control_films]
         twin = WeighedLayer.of(evidence.control, films, evidence.concepts, 0.0)
         shown = torch.cat([twin.effects(), twin.effects(turned=True)]).nan_to_num()
         return torch.stack([bar, shown.amax(dim=0), CONTROL_SPREADS * shown.square().mean(dim=0).sqrt()]).amax(dim=0)
 
-    def _reason(self, n_patients: int, q_value: float, effect: float, bar: float, stability: float) -> str:
+    def _reason(
+        self, n_patients: int, score: float, q_value: float, effect: float, bar: float, stability: float
+    ) -> str:
         """Say why a unit has no concept; ``""`` if it has one."""
         if n_patients < self.min_patients:
             count = max(1, n_patients)
             return f"it rests on {count} patient{'s' * (count > 1)}, {self.min_patients} are needed"
         if not q_value <= self.false_discovery_rate:
             return f"no concept is above chance (q = {q_value:.2f})"
+        if not score > 0:
+            return "it likes no concept better than half of its layer does"
         if not effect > bar:
             by = "is needed" if bar == self.min_effect else "is what an untrained copy of the network can show"
             return f"its effect on held-out patients is {effect:.2f}, {bar:.2f} {by}"

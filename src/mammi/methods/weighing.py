@@ -95,13 +95,17 @@ class WeighedLayer:
         return (scaled[first] @ covariance) @ scaled.T < RELATED
 
     def shuffled_maxima(self, shuffles: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the largest evidence that each unit finds when films are dealt anew, at any temperature and side."""
+        """Yield the largest evidence that each unit finds when films are dealt anew, at any temperature and side.
+
+        Args:
+            shuffles: the film that takes the place of each film, int64 ``(n_films,)``, as often as wanted.
+        """
         sides = [tilt(side, heat) for side in (self.standard, -self.standard) for heat in TEMPERATURES]
         weights = torch.cat([_unit_columns(side) for side in sides], dim=1).float()
         # Single precision is enough for a null, and three times as quick.
         films, directions = (self.films - self.films.mean(dim=0)).float(), self.directions.float()
-        for dealt, order in shuffles:
-            found = (weights[order].T @ films[dealt]) @ directions.T
+        for dealt in shuffles:
+            found = (weights.T @ films[dealt]) @ directions.T
             yield found.amax(dim=1).reshape(len(sides), -1).amax(dim=0).double()
 
     def effects(self, *, turned: bool = False) -> Tensor:

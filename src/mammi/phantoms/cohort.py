@@ -10,7 +10,7 @@ from mammi.phantoms.catalogue import FINDINGS, SIDED
 from mammi.phantoms.film import SIZE, PhantomFilm, draw
 from mammi.phantoms.plan import Finding, Patient, Plan, View, sample_patient, sample_view
 
-__all__ = ["Cohort"]
+__all__ = ["Cohort", "draw_some"]
 
 #: Films come in blocks of four, shared among patients in one of these ways; so film i is found without the others.
 _BLOCKS = ((1, 1, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2), (1, 3), (4,))
@@ -132,3 +132,12 @@ class Cohort:
     def film(self, index: int) -> PhantomFilm:
         """Draw film ``index``."""
         return draw(self.plan(index), self.size)
+
+
+def draw_some(n_films: int, seed: int, first: int, count: int) -> list[PhantomFilm]:
+    """Draw ``count`` films of a cohort from film ``first`` on, or as many as there are.
+
+    For processes of their own: what draws films needs no torch, so that such a process starts at once.
+    """
+    cohort = Cohort(n_films, seed)
+    return [cohort.film(index) for index in range(first, min(first + count, n_films))]
