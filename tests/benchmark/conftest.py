@@ -2,10 +2,10 @@
 
 import pytest
 
+from mammi.benchmark import held_out_truth, phantom_material
 from mammi.benchmark import material as rooms
-from mammi.benchmark import phantom_material
 
-FILMS, SEED = 120, 0
+FILMS, SEED, HELD_OUT = 120, 0, 60
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,8 @@ def drawn():
 
 
 @pytest.fixture(scope="session")
-def material(drawn):
+def made(drawn):
+    """The truth from held-out films, and the material."""
     draw = rooms._drawn
 
     def noted(n_films, seed, *rest):
@@ -24,4 +25,15 @@ def material(drawn):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rooms, "_drawn", noted)
-        return phantom_material(FILMS, SEED)
+        truth = held_out_truth(HELD_OUT)
+        return truth, phantom_material(FILMS, SEED, truth)
+
+
+@pytest.fixture(scope="session")
+def truth(made):
+    return made[0]
+
+
+@pytest.fixture(scope="session")
+def material(made):
+    return made[1]

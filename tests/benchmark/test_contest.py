@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mammi.arrays import ArrayAnnotations
 from mammi.benchmark import Contestant, Planted, contestants, planting, run_contest
 from mammi.benchmark.contest import first_names, judge, says_absent
-from mammi.methods import METHODS, create_method
+from mammi.methods import METHODS, Verdict, create_method
 from mammi.methods.base import method_options
 
 NAN = np.nan
@@ -66,12 +67,31 @@ def test_named_right_wrong_and_not_at_all():
     assert table["hit5"].tolist() == [1, 1, 1, 1]
     assert table["named"].tolist() == [1, 1, 1, 0]
     assert table["right"].tolist() == [1, 0, 0, 0]
-    assert list(table) == ["kind", "hit1", "hit5", "named", "right"]
+    assert list(table) == ["kind", "hit1", "hit5", "named", "right", "confidence"]
+    assert table["confidence"].tolist()[:3] == [0.9, 0.8, 0.8]  # of the first name
+    assert np.isnan(table["confidence"][3])
+
+
+def test_confidence_is_the_size_of_the_effect_where_it_is_stated():
+    kept = [[0], [1, 0], [0], []]
+    effects = [[-0.7], [0.2, 0.9], [NAN], []]
+    verdict = Verdict.only(
+        [torch.tensor(row) for row in kept], [""] * 4, [torch.tensor(row, dtype=torch.float64) for row in effects]
+    )
+    found = replace(said([[0.1, 0.3, 0.5]] * 4, kept), verdict=verdict)
+    assert judge(found, [unit(0)] * 4)["confidence"].tolist()[:3] == [0.7, 0.2, 0.1]
+
+
+def test_a_unit_of_which_nothing_is_known_is_not_judged():
+    found = said([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1]], [[0], [0], [1]])
+    table = judge(found, [unit(0), unit(kind=""), unit(1)])
+    assert table["hit1"].tolist() == [1, 1]  # the third is judged by its own names
+    assert len(judge(found, [unit(kind="")] * 3)) == 0
 
 
 def test_a_unit_without_any_score_is_a_miss():
     table = judge(said([[NAN, NAN]], [[]]), [unit(0)])
-    assert table.iloc[0].tolist() == ["single", 0, 0, 0, 0]
+    assert table.iloc[0].tolist()[:-1] == ["single", 0, 0, 0, 0]
 
 
 def test_what_means_nothing_has_no_hits():
@@ -159,8 +179,7 @@ def test_who_takes_part():
     assert len(set(titles)) == len(titles)
     able = [name for name in METHODS.names() if create_method(name).needs in ("examples", "films")]
     assert {"mammi", "calibrated", "invert", "linear", "correlation", "www", "falcon"} < set(able)
-    assert {contestant.method for contestant in found} == set(able)
-    assert "dissection" not in able
+    assert {contestant.method for contestant in found} == {*able, "dissection"}
     similarities = [contestant.options["similarity"] for contestant in found if contestant.method == "clip-dissect"]
     assert len(similarities) == len(set(similarities)) == 5
     assert method_options("clip-dissect")["similarity"] in similarities
@@ -169,14 +188,24 @@ def test_who_takes_part():
 
 @pytest.fixture
 def small(material, monkeypatch):
-    """The material with fewer units: two labels, four real units of each layer, three untrained ones."""
+    """The material with fewer units: three labels, four real units of each layer that have a truth and one that has
+    none, three untrained ones."""
     monkeypatch.setattr(planting, "NOISES", 2)
     monkeypatch.setattr(planting, "PAIRS", 1)
     labels = [label for label in material.labels if label.name in ("effusion", "emphysema", "side marker")]
+    chosen = {}
+    for layer, units in material.layers.items():
+        places = [place for place, unit in enumerate(units) if unit.kind][:4]
+        places += [place for place, unit in enumerate(units) if not unit.kind][:1]
+        chosen[layer] = sorted(places)
     return replace(
         material,
         labels=labels,
-        layers={layer: units[:4] for layer, units in material.layers.items()},
+        layers={layer: [material.layers[layer][place] for place in places] for layer, places in chosen.items()},
+        areas={
+            layer: replace(areas, both=areas.both[chosen[layer]], units=areas.units[chosen[layer]])
+            for layer, areas in material.areas.items()
+        },
         untrained_too={layer: rows[:, :3] for layer, rows in material.untrained_too.items()},
     )
 
@@ -188,8 +217,14 @@ def test_every_contestant_names_every_unit(small):
     assert told == [("naming units, seed 5, as trained", done, n) for done in range(1, n + 1)]
     counts = results.groupby("method", sort=False).size()
     assert list(counts.index) == [contestant.title for contestant in contestants()]
-    assert counts.nunique() == 1
-    kinds = results.groupby("kind").size() / n
+    masked = results[results["method"] == "dissection"]
+    assert masked["kind"].tolist() == ["layer3"] * 4 + ["layer2"] * 4  # where masks are
+    assert counts.drop("dissection").nunique() == 1
+    for _, rows in results[results["method"] != "dissection"].groupby("method"):
+        # Every method judges the same units in the same order: the page compares them one by one.
+        assert rows["kind"].tolist() == results[results["method"] == "calibrated"]["kind"].tolist()
+    kinds = results[results["method"] != "dissection"].groupby("kind").size() / (n - 1)
+    assert "" not in kinds
     assert kinds["head"] == kinds["layer2"] == kinds["layer3"] == 4
     assert kinds["untrained layer3"] == 3
     assert kinds["dead"] == kinds["noise"] == 2
@@ -206,6 +241,8 @@ def test_every_contestant_names_every_unit(small):
     assert (results.loc[results["kind"].isin(["dead", "constant"]), "named"] == 0).all()
     assert (results["hit5"].dropna() >= results["hit1"].dropna()).all()
     named = results[results["named"] == 1]
+    assert named["confidence"].notna().all()
+    assert results.loc[results["named"] == 0, "confidence"].isna().all()
     assert (named["right"].fillna(-1) == named["hit1"].fillna(-1)).all()
     assert results.loc[results["method"] == "calibrated", "hit1"].mean() > 0.4
 
@@ -223,14 +260,26 @@ def test_the_control_reaches_the_methods_that_use_one(small, monkeypatch):
     monkeypatch.setattr(contest, "annotate_arrays", noted)
     run_contest([(0, small)], [Contestant("mine", "mammi")])
     expected = np.concatenate(list(small.untrained.values()), axis=1)
-    assert len(given) == 1 + 3 + 3
+    assert len(given) == 1  # units are looked at one by one: all together
+    run_contest([(0, small)], [Contestant("ours", "calibrated", {"shuffles": 20, "resamples": 10})])
+    assert len(given) == 1 + 1 + 3 + 3  # layer by layer
     for _, control, patients in given:
         np.testing.assert_array_equal(control, expected)
         assert patients is small.patients
-    assert [n for n, _, _ in given][1:] == [4, 4, 4, 3, 3, 3]
+    units = [n for n, _, _ in given]
+    assert units[2:] == [len(layer) for layer in small.layers.values()] + [3, 3, 3]
+    assert units[0] == sum(units[1:])
     given.clear()
     run_contest([(0, replace(small, untrained={}))], [Contestant("mine", "mammi")])
     assert all(control is None for _, control, _ in given)
+
+
+def test_a_layer_of_which_nothing_is_known_spoils_no_table(small):
+    unknown = [replace(unit, kind="", truths=frozenset()) for unit in small.layers["layer2"]]
+    pair = [Contestant("mammi", "mammi"), Contestant("ours", "calibrated", {"shuffles": 20, "resamples": 10})]
+    results = run_contest([(0, replace(small, layers={"layer2": unknown}))], pair)
+    assert "layer2" not in set(results["kind"])
+    assert (results.dtypes == run_contest([(0, small)], pair).dtypes).all()
 
 
 def test_options_reach_the_method_and_seeds_plant_other_units(small):

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mammi.benchmark import degraded, phantom_material
 from mammi.benchmark import material as rooms
-from mammi.benchmark.material import BAR, LAYERS, RARE_FILMS
+from mammi.benchmark.material import BAR, HELD_OUT_SEED, LAYERS, RARE_FILMS
 from mammi.errors import InputError
 from mammi.phantoms import DEVICES, OUTPUTS, Cohort, is_named
 from mammi.phantoms.catalogue import SIDED
+from mammi.targets import create_target
+from mammi.types import Film
 
 
 def test_films_and_concepts_are_unit_rows_in_one_space(material):
@@ -76,8 +79,9 @@ def test_sides_are_those_drawn(material):
 
 
 def test_truth_of_real_layers_comes_from_other_films(material, drawn):
-    (films, seed), (others, other_seed) = drawn
+    (others, other_seed), masked, (films, seed) = drawn
     assert (films, seed, others) == (120, 0, 60)
+    assert masked == (others, other_seed) == (60, HELD_OUT_SEED)
     assert other_seed != seed
     own, other = Cohort(films, seed), Cohort(others, other_seed)
     assert {own.plan(i).patient.seed for i in range(films)}.isdisjoint(
@@ -86,6 +90,9 @@ def test_truth_of_real_layers_comes_from_other_films(material, drawn):
     assert not any((own.film(i).pixels == other.film(i).pixels).all() for i in range(3))
     for layer in LAYERS:
         for unit in material.layers[layer]:
+            if not unit.kind:  # nothing explains it: it stands in its layer and is not judged
+                assert (unit.truths, unit.says) == (frozenset(), "")
+                continue
             label = next(label for label in material.labels if label.name == unit.says)
             assert not label.rare
             assert unit.truths == label.concepts
@@ -97,14 +104,46 @@ def test_truth_of_real_layers_comes_from_other_films(material, drawn):
     agree = [
         OUTPUTS[int(np.argmax([np.corrcoef(unit.activation, row)[0, 1] for row in known]))] == unit.says
         for unit in material.layers["head"]
+        if unit.kind
     ]
+    assert len(agree) > 10
     assert np.mean(agree) > 0.6
 
 
+def test_what_explains_the_units_is_measured_on_the_held_out_films(truth):
+    target, cohort = create_target("phantom"), Cohort(60, HELD_OUT_SEED)
+    with torch.no_grad():
+        outputs = target.model(torch.stack([target.view(Film(cohort.film(i).pixels)) for i in range(60)])).numpy()
+    known = np.array([[cohort.plan(i).has(name) for name in OUTPUTS] for i in range(60)], dtype=float)
+    for unit, label in ((0, 0), (3, 18), (18, 18)):
+        expected = np.corrcoef(outputs[:, unit], known[:, label])[0, 1]
+        assert truth.explained["head"][unit, label] == pytest.approx(expected, abs=1e-5)
+    assert {layer: table.shape for layer, table in truth.explained.items()} == {
+        "head": (19, 19),
+        "layer3": (128, 19),
+        "layer2": (72, 19),
+    }
+
+
+def test_correlations_with_what_never_varies_are_unknown():
+    rng = np.random.default_rng(0)
+    units, known = rng.standard_normal((30, 3)), (rng.random((30, 2)) < 0.5).astype(float)
+    units[:, 1], known[:, 1] = 0, 1
+    found = rooms._correlations(units, known)
+    for unit in (0, 2):
+        assert found[unit, 0] == pytest.approx(np.corrcoef(units[:, unit], known[:, 0])[0, 1], abs=1e-12)
+    assert np.isnan(found[1]).all()
+    assert np.isnan(found[:, 1]).all()
+
+
 def with_truth(activations, held_out, known, usable=(True, True, True)):
+    """First value, index and label of each unit with a truth; all units that vary must stand in the layer."""
     named = [frozenset({m}) for m in range(3)]
-    found = rooms._with_truth("layer", activations, held_out, known, named, usable)
-    return [(int(unit.activation[0]), unit.says) for unit in found]
+    found = rooms._with_truth("layer", activations, rooms._correlations(held_out, known), named, usable)
+    assert [unit.index for unit in found] == np.flatnonzero(np.ptp(activations, axis=0)).tolist()
+    assert all(unit.activation[0] == activations[0, unit.index] for unit in found)
+    assert all((unit.kind == "") == (unit.says == "") == (not unit.truths) for unit in found)
+    return [(unit.index, unit.says) for unit in found if unit.kind]
 
 
 def test_the_label_that_explains_a_unit_best_elsewhere():
@@ -124,7 +163,6 @@ def test_the_label_that_explains_a_unit_best_elsewhere():
     )
     # On the films of the contest the units do something else; the first film's value tells them apart.
     activations = np.arange(6.0)[None] + rng.random((40, 1)).cumsum(axis=0)
-    activations[0] = np.arange(6)
     activations[:, 4] = 4  # dead here
     assert with_truth(activations, held_out, known) == [(0, OUTPUTS[1]), (1, OUTPUTS[0])]
     assert with_truth(activations, held_out, known, (False, True, True)) == [(0, OUTPUTS[1]), (1, OUTPUTS[2])]
@@ -205,7 +243,7 @@ def test_a_worse_annotator(material):
 def test_too_few_films_are_refused_before_any_is_drawn(n_films, monkeypatch):
     monkeypatch.setattr(rooms, "_drawn", None)
     with pytest.raises(InputError, match=f"'n_films' must be at least 60.*got {n_films}"):
-        phantom_material(n_films, 0)
+        phantom_material(n_films, 0, None)
 
 
 def test_other_processes_draw_the_same_films(monkeypatch):
@@ -222,3 +260,28 @@ def test_other_processes_draw_the_same_films(monkeypatch):
         np.testing.assert_array_equal(film.pixels, same.pixels)
         assert film.plan == same.plan
     assert told[2:] == told[:2]
+
+
+def test_masks_are_counted_under_the_plainest_concept(material, truth):
+    """Each label's counts of the held-out films stand under one concept that names it; units are those that vary."""
+    assert list(material.areas) == ["layer3", "layer2"]
+    for layer, areas in material.areas.items():
+        own = truth.areas[layer]
+        units = [unit.index for unit in material.layers[layer]]
+        assert areas.both.shape == (len(units), len(material.terms))
+        np.testing.assert_array_equal(areas.units, own.units[units])
+        used = set()
+        for column, label in enumerate(material.labels):
+            if not label.concepts:
+                continue
+            plain = [m for m in sorted(label.concepts) if material.terms[m] == label.name]
+            concept = (plain or sorted(label.concepts))[0]
+            np.testing.assert_array_equal(areas.both[:, concept], own.both[units, column])
+            assert areas.concepts[concept] == own.concepts[column]
+            used.add(concept)
+        rest = [m for m in range(len(material.terms)) if m not in used]
+        assert not areas.both[:, rest].any()
+        assert not areas.concepts[rest].any()
+        assert areas.concepts.sum() > 0
+        assert (areas.both <= areas.units[:, None]).all()
+        assert (areas.both <= areas.concepts).all()
