@@ -181,6 +181,7 @@ def run_contest(
                     method=contestant.title,
                     seconds=seconds,
                 )
-                tables.append(table)
+                if len(table):  # an empty one has no types, and would spoil those of the others
+                    tables.append(table)
             progress(f"naming units, seed {seed}, {material.quality}", done, len(methods))
     return pd.concat(tables, ignore_index=True)
