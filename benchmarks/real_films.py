@@ -26,6 +26,9 @@ from mammi.engine import measure_areas
 from mammi.functional.agreement import average_precision, pearson
 from mammi.functional.chance import patient_folds, patient_resamples
 from mammi.functional.dissection import iou
+from mammi.functional.selection import select_top
+from mammi.functional.similarity import unit_rows
+from mammi.functional.wpmi import soft_wpmi
 from mammi.metrics import control_table
 from mammi.targets import randomised
 from mammi.types import no_progress
@@ -74,6 +77,19 @@ class Films:
             parts = [recorder.record(torch.stack(seen[i : i + 16])) for i in range(0, len(seen), 16)]
         return {layer: torch.cat([part[layer] for part in parts]).numpy() for layer in LAYERS}
 
+    def annotate(
+        self, activations: np.ndarray, texts: np.ndarray, bare: np.ndarray, one: Contestant
+    ) -> mammi.ArrayAnnotations:
+        """Let a method name units over all films, with the first untrained copy as its control."""
+        control = np.concatenate(list(self.layers["untrained 1"].values()), axis=1)
+        return mammi.annotate_arrays(
+            *(activations, self.rows, texts, bare),
+            patients=self.patients,
+            control=control,
+            method=one.method,
+            **one.options,
+        )
+
     def texts(self, concepts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Embed concepts in the template, and the bare template."""
         encoded = self.vlm.embed_texts([TEMPLATE.format(concept) for concept in concepts]).numpy()
@@ -103,6 +119,19 @@ def recorded_outputs(data: Path) -> None:
         right = [len(kept) > 0 and kept[0] == t for kept, t in zip(found.concepts, truth, strict=True)]
         hits = " | ".join(f"{np.mean(ahead < k):.2f}" for k in (1, 5, 10))
         print(f"| {one.title} | {hits} | {np.median(ahead):g} | {np.mean(named):.2f} | {np.mean(right):.2f} |")
+    other_scales(logits, films, texts, [words.index(name) for name in TRUTH])
+
+
+def other_scales(logits: np.ndarray, films: np.ndarray, texts: np.ndarray, truth: list[int]) -> None:
+    """Print what soft WPMI reaches with a softmax of another scale than the published 10."""
+    chosen = select_top(torch.from_numpy(logits), 100)
+    rows, concepts = (unit_rows(torch.from_numpy(table)) for table in (films, texts))
+    print("\nclip-dissect (soft_wpmi) with another scale of the softmax:\n")
+    for scale in (1.0, 2.0, 10.0):
+        scores = soft_wpmi(chosen, rows, concepts, scale=scale)
+        ahead = (scores > scores[torch.arange(len(truth)), truth][:, None]).sum(dim=1).double().numpy()
+        hits = ", ".join(f"hit@{k} {np.mean(ahead < k):.2f}" for k in (1, 10))
+        print(f"- {scale:g}: {hits}, median ahead {np.median(ahead):g}")
 
 
 def judge_held_out(
@@ -186,7 +215,6 @@ def untrained_names(films: "Films", data: Path) -> None:
     """Print the share of units that each method names, in the trained network and in one with random weights."""
     phrases = mammi.build_concepts(mammi.read_reports(data / "reports.jsonl")).terms
     texts, bare = films.texts(phrases)
-    control = np.concatenate(list(films.layers["untrained 1"].values()), axis=1)
     print(f"\n## Named at all, {len(phrases)} concepts from reports, {len(films.rows)} films\n")
     print("| method | " + " | ".join(f"{layer}, trained | {layer}, random weights" for layer in LAYERS) + " |")
     print("|---|" + "---|" * (2 * len(LAYERS)))
@@ -194,16 +222,7 @@ def untrained_names(films: "Films", data: Path) -> None:
         shares = []
         for layer in LAYERS:
             for network in ("trained", "untrained 2"):
-                found = mammi.annotate_arrays(
-                    films.layers[network][layer],
-                    films.rows,
-                    texts,
-                    bare,
-                    patients=films.patients,
-                    control=control,
-                    method=one.method,
-                    **one.options,
-                )
+                found = films.annotate(films.layers[network][layer], texts, bare, one)
                 shares.append(float(np.mean([len(kept) > 0 for kept in found.concepts])))
         print(f"| {one.title} | " + " | ".join(f"{share:.3f}" for share in shares) + " |")
 
@@ -222,21 +241,11 @@ def against_masks(films: "Films", data: Path) -> None:
     texts, bare = films.texts(concepts)
     seen = (scores.amax(dim=1) > 0.04).nonzero().flatten().tolist()
     truth = scores.argmax(dim=1).tolist()
-    control = np.concatenate(list(films.layers["untrained 1"].values()), axis=1)
     print(f"\n## Against masks: hs2, {len(images)} films of ChestX-Det, {len(concepts)} concepts\n")
     print(f"{len(seen)} of {len(truth)} units have an IoU above 0.04 with some concept.\n")
     print("| method | of these named | first name is the masks' | by chance |\n|---|---|---|---|")
     for one in without_masks():
-        found = mammi.annotate_arrays(
-            films.layers["trained"]["hs2"],
-            films.rows,
-            texts,
-            bare,
-            patients=films.patients,
-            control=control,
-            method=one.method,
-            **one.options,
-        )
+        found = films.annotate(films.layers["trained"]["hs2"], texts, bare, one)
         first = [first_names(found, unit, 1)[0] for unit in seen]
         named = np.mean([len(found.concepts[unit]) > 0 for unit in seen])
         agree = np.mean([name == truth[unit] for name, unit in zip(first, seen, strict=True)])

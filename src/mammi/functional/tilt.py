@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mammi.errors import InputError
+from mammi.functional.similarity import check_widths
 
 __all__ = ["CAP", "concept_directions", "evidence", "hub_corrected", "standardised", "tilt", "tilted_effects"]
 
@@ -71,11 +72,7 @@ def concept_directions(films: Tensor, concepts: Tensor, fudge: float = FUDGE) ->
     Raises:
         InputError: if the widths differ.
     """
-    if films.shape[1] != concepts.shape[1]:
-        raise InputError(
-            f"images are embedded in {films.shape[1]} dimensions and concepts in {concepts.shape[1]}: "
-            "both must come from the same vision-language model"
-        )
+    check_widths(films, concepts)
     centred = films - films.mean(dim=0)
     covariance = centred.T @ centred / len(films)
     # From the covariance, not film by film: concepts x width instead of films x concepts.
