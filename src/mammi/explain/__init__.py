@@ -1,1 +1,1 @@
-"""From a prediction to units, to concepts, and to places on the film."""
+"""From a prediction to units, from units to concepts, and from concepts to places on the film."""
