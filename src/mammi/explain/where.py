@@ -1,8 +1,9 @@
 """Where a unit is strong, on the film's own geometry: its map, or gradient times activation at an earlier layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,11 @@ from torch import Tensor, nn
 from mammi.capture import LayerPlan, MapPlan, Recorder, plan_maps
 from mammi.engine import declared_preprocessing
 from mammi.errors import CaptureError, InputError
+from mammi.explain.gradients import leaf_at
 from mammi.targets import Target
 from mammi.targets.layers import evaluating
 from mammi.targets.preprocessing import Preprocessing
 from mammi.types import Film
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["UnitMaps", "cell_maps", "lay_on_film", "unit_maps"]
 
@@ -184,45 +183,17 @@ def _gradient_maps(target: Target, plan: LayerPlan, at: MapPlan, views: Tensor, 
     """Return gradient x activation at a layer, ``(n_films, n_units, rows, columns)``."""
     # The pooling of the plan decides what one unit is; a MapPlan pools nothing.
     attached = _Attached(plan.name, plan.layout, plan.pooling, plan.n_units, plan.n_prefix)
-    held: dict[str, Tensor] = {}
-
-    def cut(value: Any) -> Tensor:  # noqa: ANN401
-        once("at", at)
-        leaf = at.one_tensor(value).clone().requires_grad_(True)
-        held["at"] = leaf
-        torch.set_grad_enabled(True)  # from here on; the no_grad around the pass puts it back
-        return leaf.clone()  # the network may go on in place, the leaf stays as it was
-
-    def keep(value: Any) -> None:  # noqa: ANN401
-        once("unit", attached)
-        held["unit"] = attached.pool(value)
-
-    def once(what: str, of: LayerPlan) -> None:
-        if what in held:
-            raise CaptureError(f"layer {of.name!r} is called more than once in one forward pass: choose another")
-
-    modules = dict(target.model.named_modules())
-    handles = []
-    try:
-        for of, use in ((at, cut), (attached, keep)):
-            if of.module not in modules:
-                raise CaptureError(f"layer {of.module!r} is not in the network: 'mammi layers' lists them all")
-            handles.append(_hook(modules[of.module], of.is_input, use))
-        with evaluating(target.model), torch.no_grad():
-            target.model(views)
-    finally:
-        for handle in handles:
-            handle.remove()
-    unrelated = f"layer {plan.name!r} does not follow from {at.name!r}: give an earlier layer as 'at'"
-    if "at" not in held or "unit" not in held or not held["unit"].requires_grad:
-        raise CaptureError(unrelated)
-    leaf = held["at"]
-    axis = 1 if at.layout == "map" else -1
+    model = target.model
+    with evaluating(model), leaf_at(model, at) as caught, _pooled(model, attached) as pooled, torch.enable_grad():
+        model(views)
+        unrelated = f"layer {plan.name!r} does not follow from {at.name!r}: give an earlier layer as 'at'"
+        if "leaf" not in caught or not pooled or not pooled[0].requires_grad:
+            raise CaptureError(unrelated)
+        leaf = caught["leaf"]
+        # Films do not mix in eval(), so the gradient of a sum over films is each film's own. One pass back per unit
+        # through the layers between: batched passes (vmap) were no quicker on a CPU, and up to five times slower.
+        totals = pooled[0].sum(dim=0)[units].unbind()
     maps = []
-    # Films do not mix in eval(), so the gradient of a sum over films is each film's own. One pass back per unit through
-    # the layers between: batched passes (vmap) were no quicker on a CPU, and up to five times slower.
-    with torch.enable_grad():
-        totals = held["unit"].sum(dim=0)[units].unbind()
     for total in totals:
         try:
             (gradient,) = torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)
@@ -231,24 +202,28 @@ def _gradient_maps(target: Target, plan: LayerPlan, at: MapPlan, views: Tensor, 
             raise CaptureError(f"layer {plan.name!r} cannot be followed back to {at.name!r} ({text})") from error
         if gradient is None:
             raise CaptureError(unrelated)
-        summed = (gradient * leaf.detach()).sum(dim=axis, keepdim=True)
+        summed = (gradient * leaf.detach()).sum(dim=1 if at.layout == "map" else -1, keepdim=True)
         maps.append(at.pool(summed)[:, 0].float().cpu())
     if not maps:
         return torch.empty(len(views), 0, *at.pool(leaf).shape[-2:])
     return torch.stack(maps, dim=1)
 
 
-def _hook(module: nn.Module, is_input: bool, use: Callable[[Any], Tensor | None]) -> "RemovableHandle":
-    """Let ``use`` see what a module puts out, or takes in, and replace it by what ``use`` returns, if anything."""
-    if not is_input:
-        return module.register_forward_hook(lambda _module, _inputs, output: use(output))
+@contextmanager
+def _pooled(model: nn.Module, plan: LayerPlan) -> Iterator[list[Tensor]]:
+    """Collect the pooled activations of a layer, as often as it is called."""
+    pooled: list[Tensor] = []
 
-    def before(_module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:  # noqa: ANN401
-        if args:
-            new = use(args[0])
-            return None if new is None else ((new, *args[1:]), kwargs)
-        name = next(iter(kwargs))
-        new = use(kwargs[name])
-        return None if new is None else (args, {**kwargs, name: new})
+    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ANN401 - whatever a module takes
+        pooled.append(plan.pool(args[0] if args else next(iter(kwargs.values()), None)))
 
-    return module.register_forward_pre_hook(before, with_kwargs=True)
+    module = dict(model.named_modules())[plan.module]
+    handle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if plan.is_input
+        else module.register_forward_hook(lambda _module, _args, output: pooled.append(plan.pool(output)))
+    )
+    try:
+        yield pooled
+    finally:
+        handle.remove()
