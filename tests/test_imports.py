@@ -38,7 +38,8 @@ MAY_IMPORT = {
     },
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
-    "reports": {"store", "data"},
+    "pages": {"explain", "store", "data", "functional"},
+    "reports": {"pages", "store", "data"},
     "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.
