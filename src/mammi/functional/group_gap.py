@@ -14,7 +14,7 @@ from torch import Tensor
 from mammi.errors import InputError
 from mammi.functional.patient_sums import interval, patient_draws, patient_numbers, sums_by
 
-__all__ = ["FLAT", "centred_within", "gap_interval", "group_gap"]
+__all__ = ["FLAT", "centred_within", "gap_interval", "group_gap", "known_films"]
 
 #: Columns that are drawn together: bounds memory, not results.
 COLUMNS = 256
@@ -41,10 +41,9 @@ def group_gap(values: Tensor, attribute: Tensor, strata: Tensor | None = None) -
         >>> group_gap(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0.0, 0.0, 1.0]))
         tensor([6.], dtype=torch.float64)
     """
-    films, m, strata = _known(values, attribute, strata)
+    films, m, strata = known_films(values, attribute, strata)
     centred, spread = _attribute(m, strata)
-    slopes: Tensor = centred @ centred_within(films, strata) / spread
-    return slopes
+    return torch.cat([centred @ centred_within(x, strata) / spread for x in torch.split(films, COLUMNS, dim=1)])
 
 
 def gap_interval(
@@ -79,7 +78,7 @@ def gap_interval(
     """
     if len(patients) != len(attribute):
         raise InputError(f"'patients' must have one entry a film, got {len(patients)} for {len(attribute)} films")
-    films, m, given = _known(values, attribute, strata)
+    films, m, given = known_films(values, attribute, strata)
     number, n_patients = patient_numbers(patients[~attribute.isnan()])
     nothing = torch.full((values.shape[1],), torch.nan, dtype=torch.float64)
     m, spread = _attribute(m, given)
@@ -121,15 +120,19 @@ def centred_within(values: Tensor, strata: Tensor) -> Tensor:
     return values.double() - means[number]
 
 
-def _known(values: Tensor, attribute: Tensor, strata: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the films whose attribute is known: values, attribute, strata."""
+def known_films(values: Tensor, attribute: Tensor, strata: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the films whose attribute is known: values as they are, attribute in float64, strata, one for None.
+
+    Raises:
+        InputError: if the numbers of films differ.
+    """
     strata = torch.zeros(len(attribute), dtype=torch.int64) if strata is None else strata
     if not len(values) == len(attribute) == len(strata):
         raise InputError(
             f"'values' holds {len(values)} films, 'attribute' {len(attribute)} and 'strata' {len(strata)}: one row a film"
         )
     known = ~attribute.isnan()
-    return values[known].double(), attribute[known].double(), strata[known]
+    return values[known], attribute[known].double(), strata[known]
 
 
 def _attribute(m: Tensor, strata: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from mammi.errors import InputError
 from mammi.functional.chance import extreme_p_values
-from mammi.functional.group_gap import FLAT, centred_within
+from mammi.functional.group_gap import FLAT, centred_within, known_films
 from mammi.functional.patient_sums import patient_numbers
 
 __all__ = ["association", "association_p_values", "stratified_shuffles"]
 
-#: Shuffles that are multiplied together: bounds memory, not results.
-TILE = 32
+#: Shuffles and units that are multiplied together: bound memory, not results.
+TILE, UNITS = 32, 256
 
 
 def association(activations: Tensor, attribute: Tensor, strata: Tensor | None = None) -> Tensor:
@@ -35,8 +35,10 @@ def association(activations: Tensor, attribute: Tensor, strata: Tensor | None = 
     Raises:
         InputError: if the numbers of films differ.
     """
-    units, m, _ = _standard(activations, attribute, strata)
-    return (m @ units).clamp(-1, 1)
+    films, m, given = known_films(activations, attribute, strata)
+    m = _unit_length(m[:, None], given)[:, 0]
+    found = [m @ _unit_length(units, given) for units in torch.split(films, UNITS, dim=1)]
+    return torch.cat(found).clamp(-1, 1)
 
 
 def association_p_values(
@@ -69,22 +71,29 @@ def association_p_values(
     Raises:
         InputError: if the numbers of films differ, or there are fewer than 20 shuffles.
     """
-    units, m, given = _standard(activations, attribute, strata)
-    observed = (m @ units).abs()
-    sound = ~observed.isnan()
-    p_values = torch.full_like(observed, torch.nan)
-    if not sound.any():
-        return p_values
+    films, m, given = known_films(activations, attribute, strata)
+    m = _unit_length(m[:, None], given)[:, 0]
+    if m.isnan().any():  # it does not vary
+        return torch.full((activations.shape[1],), torch.nan, dtype=torch.float64)
     owner = patients[~attribute.isnan()]
-    shuffles = stratified_shuffles(owner, given, n_shuffles, seed)
-    null = []
-    for start in range(0, n_shuffles, TILE):
-        rows = torch.stack([next(shuffles) for _ in range(min(TILE, n_shuffles - start))], dim=1)
-        # A patient's films may be taken more than once or not at all: mean and length are those of the shuffle.
-        dealt = centred_within(m[rows], given)
-        lengths = torch.linalg.vector_norm(dealt, dim=0)
-        null.append((dealt.T @ units[:, sound]).abs() / lengths.clamp(min=FLAT)[:, None])
-    p_values[sound] = extreme_p_values(observed[sound], torch.cat(null))
+    observed, null = [], []
+    for columns in torch.split(films, UNITS, dim=1):
+        units = _unit_length(columns, given)
+        observed.append((m @ units).abs())
+        shuffles = stratified_shuffles(owner, given, n_shuffles, seed)
+        dealt = []
+        for start in range(0, n_shuffles, TILE):
+            rows = torch.stack([next(shuffles) for _ in range(min(TILE, n_shuffles - start))], dim=1)
+            # A patient's films may be taken more than once or not at all: mean and length are those of the shuffle.
+            shuffled = centred_within(m[rows], given)
+            lengths = torch.linalg.vector_norm(shuffled, dim=0)
+            dealt.append((shuffled.T @ units).abs() / lengths.clamp(min=FLAT)[:, None])
+        null.append(torch.cat(dealt))
+    r = torch.cat(observed)
+    sound = ~r.isnan()
+    p_values = torch.full_like(r, torch.nan)
+    if sound.any():
+        p_values[sound] = extreme_p_values(r[sound], torch.cat(null, dim=1)[:, sound])
     return p_values
 
 
@@ -132,26 +141,9 @@ def stratified_shuffles(patients: Tensor, strata: Tensor, n_shuffles: int, seed:
         yield order[start[other] + place % sizes[other]]
 
 
-def _standard(activations: Tensor, attribute: Tensor, strata: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return units and attribute over the known films, less their stratum's mean and of length 1; and the strata."""
-    strata = torch.zeros(len(attribute), dtype=torch.int64) if strata is None else strata
-    if not len(activations) == len(attribute) == len(strata):
-        raise InputError(
-            f"'activations' holds {len(activations)} films, 'attribute' {len(attribute)} and 'strata' {len(strata)}: "
-            "one row a film"
-        )
-    known = ~attribute.isnan()
-    given = strata[known]
-    return (
-        _unit_length(activations[known].double(), given),
-        _unit_length(attribute[known].double()[:, None], given)[:, 0],
-        given,
-    )
-
-
 def _unit_length(columns: Tensor, strata: Tensor) -> Tensor:
-    """Centre columns within strata and give them length 1; NaN for what does not vary beyond rounding."""
+    """Centre columns, float64, within strata and give them length 1; NaN for what does not vary beyond rounding."""
     centred = centred_within(columns, strata)
     squares = (centred * centred).sum(dim=0)
-    flat = squares <= FLAT * (columns * columns).sum(dim=0)
+    flat = squares <= FLAT * (columns.double() ** 2).sum(dim=0)
     return centred / squares.masked_fill(flat, torch.nan).sqrt()
