@@ -41,13 +41,16 @@ def patient_numbers_of(account: Account) -> NDArray[np.int64]:
     return numbers
 
 
-def film_sets(account: Account, output: int) -> list[Films]:
+def film_sets(account: Account, output: int, rows: NDArray[np.int64] | None = None) -> list[Films]:
     """Return the films over which a class's gap is taken: all; and by its label, where there are films with and without.
 
-    Where contributions are known on a sample of the films, only those count.
+    Args:
+        account: the outputs and the units.
+        output: number of the class.
+        rows: the films that count; None for those whose contributions are known.
     """
     counted = np.zeros(len(account.run.images), dtype=bool)
-    counted[account.films] = True
+    counted[account.films if rows is None else rows] = True
     sets = [Films("all", counted, None)]
     truth = account.labels.get(account.outputs[output])
     if truth is None or not {0.0, 1.0} <= set(truth[counted & ~np.isnan(truth)].tolist()):
