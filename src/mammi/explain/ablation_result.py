@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mammi.explain.audit_result import NOTICE, WHERE, plain_rows
+from mammi.explain.audit_result import NOTICE, WHERE, plain_rows, widest
 
 __all__ = ["AREA_COLUMNS", "CHANGE_COLUMNS", "GAP_CHANGE_COLUMNS", "Ablation"]
 
@@ -71,11 +71,8 @@ class Ablation:
         held = "at their mean" if self.to == "mean" else "at 0"
         said = [f"{len(self.units):,} of {self.n_units:,} units of {self.layer} held {held}, {self.n_films:,} films."]
         for attribute in self.gaps["attribute"].unique():
-            rows = self.gaps[(self.gaps["attribute"] == attribute) & self.gaps["before"].notna()]
-            without = rows[rows["films"] == "without"]
-            rows = without if len(without) else rows[rows["films"] == "all"]
-            if len(rows):
-                row = rows.iloc[int(rows["before"].abs().to_numpy().argmax())]
+            row = widest(self.gaps[self.gaps["attribute"] == attribute], "before", "before_low", "before_high")
+            if row is not None:
                 said.append(
                     f"The logit gap of {row['output']} along {attribute} {WHERE[row['films']]} goes from "
                     f"{row['before']:+.2f} [{row['before_low']:+.2f} to {row['before_high']:+.2f}] to {row['after']:+.2f} "

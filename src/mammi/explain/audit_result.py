@@ -9,7 +9,7 @@ import pandas as pd
 
 from mammi.explain.attributes import Attribute
 
-__all__ = ["CAUTION", "NOTICE", "Audit", "plain_rows"]
+__all__ = ["CAUTION", "NOTICE", "Audit", "plain_rows", "widest"]
 
 NOTICE = "A research and audit tool, not a diagnostic device."
 CAUTION = (
@@ -74,22 +74,10 @@ class Audit:
             table = table[table["attribute"] == attribute]
         return sorted({int(unit) for unit in table.loc[table["reacts"], "unit"]})
 
-    def headline(self, attribute: str, output: str | None = None) -> dict[str, Any] | None:
-        """Return the gap to speak of first: among films without the finding where it is known, else over all films.
-
-        Without a class, the one whose gap is widest among those that differ from 0, or among all if none does.
-        """
+    def headline(self, attribute: str) -> dict[str, Any] | None:
+        """Return the widest gap along an attribute, of those that differ from 0 if any does; see `widest`."""
         rows = self.gaps[self.gaps["attribute"] == attribute]
-        if output is not None:
-            rows = rows[rows["output"] == output]
-        for films in ("without", "all"):
-            chosen = rows[(rows["films"] == films) & rows["gap"].notna()]
-            clear = chosen[(chosen["low"] > 0) | (chosen["high"] < 0)]
-            chosen = clear if len(clear) else chosen
-            if len(chosen):
-                widest = chosen.iloc[int(chosen["gap"].abs().to_numpy().argmax())]
-                return {str(key): value for key, value in widest.items()}
-        return None
+        return widest(rows, "gap", "low", "high")
 
     @property
     def sentences(self) -> list[str]:
@@ -149,6 +137,22 @@ class Audit:
             "confounders": plain_rows(self.confounders),
             "notes": list(self.notes),
         }
+
+
+def widest(gaps: pd.DataFrame, gap: str, low: str, high: str) -> dict[str, Any] | None:
+    """Return the widest of some gaps: of each class that among films without the finding, over all where it has none.
+
+    Gaps whose interval holds 0 are passed over unless all do; None where there is no gap.
+    """
+    labelled = set(gaps.loc[gaps["films"] == "without", "output"])
+    first = (gaps["films"] == "without") | ((gaps["films"] == "all") & ~gaps["output"].isin(labelled))
+    chosen = gaps[first & gaps[gap].notna()]
+    clear = chosen[(chosen[low] > 0) | (chosen[high] < 0)]
+    chosen = clear if len(clear) else chosen
+    if not len(chosen):
+        return None
+    row = chosen.iloc[int(chosen[gap].abs().to_numpy().argmax())]
+    return {str(key): value for key, value in row.items()}
 
 
 def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
