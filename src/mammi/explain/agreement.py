@@ -139,7 +139,7 @@ def _table(
     counts = known.sum(axis=0)
     means = np.where(counts > 0, np.nansum(measured, axis=0) / np.maximum(counts, 1), np.nan)
     numbers = torch.from_numpy(np.unique(patients[[row for row, _, _ in cases]], return_inverse=True)[1])
-    n_patients = len(numbers.unique())
+    n_patients = int(numbers.max()) + 1
     low = high = np.full(len(units), np.nan)
     if n_patients > 1:
         times = torch.stack(list(patient_resamples(numbers, RESAMPLES, seed=0))).numpy().astype(np.float64)
