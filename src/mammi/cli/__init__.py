@@ -4,5 +4,14 @@ from mammi.cli import annotating, auditing, benchmarking, comparing, demo, expla
 from mammi.cli.app import app, main
 
 __all__ = [
-    *("annotating", "app", "auditing", "benchmarking", "comparing", "demo", "explaining", "looking", "main", "preparing")
+    "annotating",
+    "app",
+    "auditing",
+    "benchmarking",
+    "comparing",
+    "demo",
+    "explaining",
+    "looking",
+    "main",
+    "preparing",
 ]
