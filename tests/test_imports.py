@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
+    "explain": {"functional", "data", "targets", "vlms", "capture", "engine", "store"},
     "reports": {"store", "data"},
     "comparison": {"functional", "store"},
 }

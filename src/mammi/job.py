@@ -76,6 +76,8 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
     folder, images = job.store.folder, job.images
     write_json(folder / "private" / "salt.json", new_salt())
     _write_sources(job)
+    # Paths of weights are names on this machine: they stay apart, and let an explanation load the same models again.
+    write_json(folder / "private" / "models.json", {"target": job.target.source, "vlm": job.vlm.source})
     job.concepts.write_csv(folder / "concepts.csv")
     manifest = {
         "schema": SCHEMA,

@@ -64,6 +64,7 @@ def randomised(target: Target, films: Sequence[Film], seed: int = 0) -> Target:
         name=f"{target.name} (random weights, seed {seed})",
         model=model,
         fingerprint=fingerprint_value([fingerprint_module(model), target.preprocessing.to_dict()]),
+        source=None,
         notes=(*target.notes, f"RANDOM WEIGHTS (seed {seed}): a control, it has learned nothing"),
     )
 

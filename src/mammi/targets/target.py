@@ -1,6 +1,6 @@
 """`Target`: the network under study, ready to look at films; and `create_target`, which makes one from a spec."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mammi.errors import InputError, TargetError
-from mammi.factory_file import is_factory_spec
+from mammi.factory_file import is_factory_spec, split_factory_spec
 from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
 from mammi.targets.sources import Built, clean_names, declared, targets, undeclared
@@ -32,6 +32,7 @@ class Target:
         fingerprint: SHA-256 of structure, weights and preprocessing, 64 hex digits.
         device: where the model is.
         notes: what had to be assumed, in words.
+        source: the arguments of `create_target` that make it again, paths absolute; None if it was made from a module.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     fingerprint: str
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = None
 
     def view(self, film: Film) -> Tensor:
         """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU."""
@@ -105,7 +107,29 @@ def create_target(
     n_outputs = _dry_run(model, preprocessing, name, device)
     names = _names(output_names, built.output_names, n_outputs, name, notes)
     fingerprint = fingerprint_value([fingerprint_module(model), preprocessing.to_dict()])
-    return Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes))
+    source = None
+    if not isinstance(spec, nn.Module):
+        settings = {"channels": channels, "size": size, "mean": mean, "std": std, "resize": resize}
+        source = {
+            "spec": _absolute(spec),
+            "weights": _absolute_weights(weights),
+            "output_names": output_names,
+        } | settings
+    return Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes), source)
+
+
+def _absolute(spec: str) -> str:
+    if not is_factory_spec(spec):
+        return spec
+    path, name = split_factory_spec(spec)
+    return f"{path.resolve()}:{name}"
+
+
+def _absolute_weights(weights: str | Path | None) -> str | None:
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.is_file() else str(weights)  # "pretrained" and "random" are no files
 
 
 def _build(spec: str | nn.Module, weights: str | None) -> Built:

@@ -1,7 +1,8 @@
 """`Annotator`: a vision-language model behind one small, checked door; rows of unit length come out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Annotator:
         d_embed: length of an embedding.
         text_batch: most texts in one batch; 1 for a model whose texts depend on their neighbours.
         notes: what was assumed or went less than well, in words; grows while it is used.
+        source: the arguments of `create_vlm` that make it again, paths absolute; None if they cannot.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Annotator:
     d_embed: int = 0
     text_batch: int = 64
     notes: list[str] = field(default_factory=list)
+    source: Mapping[str, Any] | None = None
 
     def view(self, film: Film) -> Tensor:
         """Return the model's own view of a film, float32 without a batch axis, on the CPU.

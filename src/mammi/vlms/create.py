@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mammi.errors import VlmError
-from mammi.factory_file import is_factory_spec
+from mammi.factory_file import is_factory_spec, split_factory_spec
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.registry import Registry
 from mammi.types import VlmCard
@@ -52,7 +52,21 @@ def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = N
         raise VlmError(f"{spec} brings its own weights: 'weights' goes with 'open_clip:ARCHITECTURE' only")
     annotator = entry.make(rest, spec, device, find_card(spec), None if weights is None else str(weights))
     check_vlm(annotator)
+    annotator.source = {"spec": _absolute(spec), "weights": None if weights is None else str(Path(weights).resolve())}
     return annotator
+
+
+def _absolute(spec: str) -> str:
+    """Return a spec that means the same from any folder."""
+    if is_factory_spec(spec):
+        path, name = split_factory_spec(spec)
+        return f"{path.resolve()}:{name}"
+    for mark in ("open_clip:local-dir:", "transformers:"):
+        rest = spec.removeprefix(mark)
+        if rest != spec and Path(rest).expanduser().is_dir():
+            return f"{mark}{Path(rest).expanduser().resolve()}"
+    head, at, file = spec.rpartition("@")
+    return f"{head}@{Path(file).resolve()}" if at and Path(file).is_file() else spec
 
 
 @vlms.register("phantom", "the small model of the demo, trained on drawn chest films; nothing to download")

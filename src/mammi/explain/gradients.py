@@ -1,0 +1,70 @@
+"""Slopes of the logits at a layer, for networks whose outputs are no plain sum of its units."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mammi.capture import LayerPlan
+from mammi.explain.heads import LinearHead
+from mammi.targets import Target
+
+__all__ = ["leaf_at", "logits_of", "unit_sums"]
+
+
+@contextmanager
+def leaf_at(model: nn.Module, plan: LayerPlan) -> Iterator[dict[str, Tensor]]:
+    """Cut the network at a layer: what it gives becomes a leaf that gradients arrive at, under ``"leaf"``."""
+    caught: dict[str, Tensor] = {}
+
+    def cut(value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
+        caught["leaf"] = plan.one_tensor(value).clone().requires_grad_()
+        return caught["leaf"].clone()  # an in-place ReLU behind the layer must not meet the leaf itself
+
+    def before(module: nn.Module, args: Any) -> Any:  # noqa: ANN401 - whatever a module takes
+        return (cut(args[0]), *args[1:])
+
+    module = dict(model.named_modules())[plan.module]
+    handle = (
+        module.register_forward_pre_hook(before)
+        if plan.is_input
+        else module.register_forward_hook(lambda _module, _args, output: cut(output))
+    )
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def logits_of(target: Target, own: LinearHead | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield a function from a batch to its logits: what the network returns, or what its last linear layer gave."""
+    if own is None or own.link == "none":
+        yield target.model
+        return
+    kept: dict[str, Tensor] = {}
+    module = dict(target.model.named_modules())[own.module]
+    handle = module.register_forward_hook(lambda _module, _args, output: kept.__setitem__("z", output))
+
+    def logits(batch: Tensor) -> Tensor:
+        target.model(batch)
+        return kept["z"]
+
+    try:
+        yield logits
+    finally:
+        handle.remove()
+
+
+def unit_sums(values: Tensor, plan: LayerPlan) -> NDArray[np.float32]:
+    """Add up a layer's values over all places but the units' axis: float32, shape ``(n_images, n_units)``."""
+    if plan.layout == "map":
+        values = values.sum(dim=(2, 3))
+    elif plan.layout == "map_last":
+        values = values.sum(dim=(1, 2))
+    elif plan.layout == "tokens":
+        values = values.sum(dim=1)
+    return values.float().cpu().numpy()
