@@ -39,7 +39,9 @@ MAY_IMPORT = {
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
     "explain": {"functional", "data", "targets", "vlms", "capture", "engine", "store"},
-    "reports": {"store", "data"},
+    "pages": {"explain", "store", "data", "functional"},
+    "reports": {"pages", "store", "data"},
+    "web": {"comparison", "explain", "pages", "store", "data", "functional", "capture", "targets", "vlms", "reports"},
     "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.
