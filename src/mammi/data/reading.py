@@ -50,8 +50,8 @@ def read_film(path: str | Path, *, frame: int | None = None) -> Film:
 def read_film_bytes(data: bytes, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Film:
     """Decode one image file that lies in memory, as `read_film` does one on disk; nothing is written anywhere.
 
-    Made for files from strangers: no message and no warning quotes what the file says of itself, for that may be a
-    patient's name, and the limits hold before anything of that size is allocated.
+    Made for files from strangers: limits hold before anything of that size is allocated, and messages and warnings
+    quote nothing of the header but what it says of the pixels.
 
     Args:
         data: the whole file.
