@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "capture": {"functional", "data", "targets"},
     "methods": {"functional", "concepts"},
     "metrics": {"functional"},
-    "store": set(),
+    "store": {"functional"},
     "phantoms": {"functional", "data"},
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},

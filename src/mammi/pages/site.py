@@ -102,7 +102,7 @@ class Site:
 
 @cache
 def _environment() -> Environment:
-    from mammi.pages import charts
+    from mammi.pages import charts, maps
 
     def source(name: str) -> str | None:
         path = files("mammi.pages").joinpath("templates", name)
@@ -116,7 +116,7 @@ def _environment() -> Environment:
         loader=FunctionLoader(source),
     )
     environment.filters |= {name: getattr(words, name) for name in words.__all__}
-    environment.globals |= {"notice": NOTICE, "charts": charts}
+    environment.globals |= {"notice": NOTICE, "charts": charts, "maps": maps}
     return environment
 
 
