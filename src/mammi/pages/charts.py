@@ -25,6 +25,7 @@ def chart(name: str, width: int, height: int, title: str, description: str, part
 
 
 def at(value: float) -> str:
+    """Write a place in a chart, to a hundredth."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 

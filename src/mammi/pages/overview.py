@@ -70,7 +70,7 @@ def _layer(view: RunView, layer: str) -> dict[str, Any]:
     n_concepts = int(view.run.manifest["identity"]["concepts"]["n"])
     # Concepts that name nothing are part of the spread: a hub stands out from them.
     spread = torch.zeros(max(n_concepts, len(firsts)), dtype=torch.int64)
-    spread[: len(firsts)] = torch.from_numpy(firsts.to_numpy(dtype=np.int64))
+    spread[: len(firsts)] = torch.tensor(firsts.tolist())
     total = int(firsts.sum())
     return {
         "layer": layer,

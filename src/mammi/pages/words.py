@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["count", "decimals", "number", "percent", "plural", "signed"]
+__all__ = ["count", "decimals", "number", "percent", "plural", "q", "signed"]
 
 #: What stands where there is no number.
 NOTHING = "\u2013"
@@ -58,3 +58,8 @@ def percent(value: float | None, places: int = 0) -> str:
 def plural(value: int, one: str, many: str = "") -> str:
     """Write a count with its noun: ``1 film``, ``2 films``."""
     return f"{count(value)} {one if value == 1 else many or one + 's'}"
+
+
+def q(value: float | None) -> str:
+    """Write a false discovery rate or a p-value: ``0.012``, ``< 0.001``."""
+    return "< 0.001" if value is not None and value < 0.001 else decimals(value, 3)
