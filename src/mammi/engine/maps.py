@@ -35,8 +35,8 @@ def declared_preprocessing(target: Target) -> Preprocessing:
     """
     if not isinstance(target.preprocessing, Preprocessing):
         raise InputError(
-            f"{target.preprocessing} does not tell where a film lies on the network's input, so masks cannot follow it: "
-            "declare 'preprocessing' as numbers (size, mean, std, resize) instead"
+            f"{target.preprocessing} does not tell where a film lies on the network's input, so neither masks nor maps can "
+            "follow it: declare 'preprocessing' as numbers (size, mean, std, resize) instead"
         )
     return target.preprocessing
 

@@ -155,7 +155,9 @@ def best_f1_threshold(logits: NDArray[np.float64], truth: NDArray[np.float64]) -
     return float(values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2)
 
 
-def open_account(run: Run, target: Target, layer: str | None = None, *, progress: Progress = no_progress) -> Account:
+def open_account(
+    run: Run, target: Target, layer: str | None = None, *, sampled: bool = True, progress: Progress = no_progress
+) -> Account:
     """Find what the units of a layer contribute to the outputs.
 
     Args:
@@ -163,6 +165,8 @@ def open_account(run: Run, target: Target, layer: str | None = None, *, progress
         target: its network, from `load_target`.
         layer: one of its layers; None for the last one recorded that feeds the outputs linearly, else the deepest that is no
             output.
+        sampled: whether to find contributions by gradients where they cannot be read off the weights; without them the
+            account knows logits, and `Account.contributions` raises.
         progress: told of films that must be shown to the network again.
 
     Raises:
@@ -195,12 +199,14 @@ def open_account(run: Run, target: Target, layer: str | None = None, *, progress
         logits = np.asarray(run.activations(chosen), dtype=np.float64).T @ head.weight.T + head.bias
         return Account(run, target, chosen, plans[chosen], outputs, head, logits, films, head.link)
     logits = _logits(run, target, own, ends, progress)
+    link = own.link if own else "none"
+    if not sampled:
+        return Account(run, target, chosen, plans[chosen], outputs, None, logits, films[:0], link)
     values = target.n_outputs * plans[chosen].n_units
     count = max(1, min(len(films), SAMPLE, MOST_VALUES // values))
     films = np.unique(np.linspace(0, len(films) - 1, count).astype(np.int64))
-    sampled = _gradient_contributions(run, target, plans[chosen], own, films, progress)
-    link = own.link if own else "none"
-    return Account(run, target, chosen, plans[chosen], outputs, None, logits, films, link, sampled)
+    shares = _gradient_contributions(run, target, plans[chosen], own, films, progress)
+    return Account(run, target, chosen, plans[chosen], outputs, None, logits, films, link, shares)
 
 
 def _logits(

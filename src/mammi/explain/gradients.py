@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -59,12 +60,18 @@ def logits_of(target: Target, own: LinearHead | None) -> Iterator[Callable[[Tens
         handle.remove()
 
 
-def unit_sums(values: Tensor, plan: LayerPlan) -> NDArray[np.float32]:
-    """Add up a layer's values over all places but the units' axis: float32, shape ``(n_images, n_units)``."""
+def unit_sums(values: Tensor, plan: LayerPlan) -> NDArray[np.float32 | np.float64]:
+    """Add up a layer's values over all places but the units' axis: shape ``(n_images, n_units)``.
+
+    float64 if the values are, else float32.
+    """
     if plan.layout == "map":
         values = values.sum(dim=(2, 3))
     elif plan.layout == "map_last":
         values = values.sum(dim=(1, 2))
     elif plan.layout == "tokens":
         values = values.sum(dim=1)
-    return values.float().cpu().numpy()
+    summed: NDArray[np.float32 | np.float64] = (
+        (values if values.dtype == torch.float64 else values.float()).cpu().numpy()
+    )
+    return summed

@@ -1,6 +1,7 @@
 """What a page is, where it leads, and how it becomes HTML or JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -33,12 +34,14 @@ class Page:
         template: file name in ``templates/``.
         place: where it is.
         data: all that it says, JSON only, NaN as None; its twin, to the letter. Films and patients by salted id.
+        pictures: of a film that is no file anywhere, as ``data:`` addresses by name; not in the twin.
     """
 
     title: str
     template: str
     place: Place
     data: dict[str, Any] = field(repr=False)
+    pictures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Links(Protocol):
@@ -49,7 +52,7 @@ class Links(Protocol):
         ...
 
     def twin(self, *place: str | int) -> str:
-        """Return the address of a page's data as JSON."""
+        """Return the address of a page's data as JSON; ``""`` where it has none."""
         ...
 
     def picture(self, film: str) -> str:
