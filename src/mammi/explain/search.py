@@ -124,7 +124,7 @@ class UnitSearch:
             UnknownNameError: if the run holds no such layer.
             InputError: if all films are equally like the words.
         """
-        length = float(np.sqrt(max(direction @ self._scatter @ direction, 0.0)))
+        length = max(float(direction @ self._scatter @ direction), 0.0) ** 0.5
         if length <= FLAT * len(self.films) ** 0.5:
             raise InputError("all films are equally like these words, so they tell no units apart: try others")
         r = self._product(layer) @ direction / length

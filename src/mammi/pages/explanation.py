@@ -69,9 +69,7 @@ def _rows(output: "OutputExplanation") -> dict[str, Any]:
 
 def _concepts(output: "OutputExplanation") -> list[dict[str, Any]]:
     """Return the names that add most, and the sum of the others; ``"no concept"`` is always among them."""
-    listed = [
-        share for place, share in enumerate(output.concepts) if place < CONCEPTS or share.concept == "no concept"
-    ]
+    listed = [share for place, share in enumerate(output.concepts) if place < CONCEPTS or share.concept == "no concept"]
     rows: list[dict[str, Any]] = [
         {"concept": share.concept, "units": share.units, "contribution": share.contribution, "other": 0}
         for share in listed

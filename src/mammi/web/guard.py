@@ -48,12 +48,12 @@ PATIENCE = 60.0
 #: What is read and thrown away of a refused upload, so that the browser comes to read why: bytes, and seconds.
 DRAINED, DRAINED_FOR = 2**30, 20.0
 _PATH = re.compile(r"/[A-Za-z0-9._/-]*")
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+    b"base-uri 'none'; frame-ancestors 'none'"
+)
 _HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-        b"base-uri 'none'; frame-ancestors 'none'",
-    ),
+    (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -63,7 +63,7 @@ _HEADERS = (
 )
 
 
-class Refusal(Exception):  # noqa: N818 - not a fault: an answer
+class Refusal(Exception):
     """A request that is answered with a status and a sentence."""
 
     def __init__(self, status: int, words: str, **headers: str) -> None:
@@ -135,8 +135,8 @@ class Guard:
         except Exception:
             logging.getLogger("mammi.web").exception("a page failed")
             if not answer.begun:
-                refusal = Refusal(500, "This page failed. The terminal in which the explorer runs says why.")
-                await answer.give(500, *answer_of(refusal, scope["path"]), {})
+                failed = Refusal(500, "This page failed. The terminal in which the explorer runs says why.")
+                await answer.give(500, *answer_of(failed, scope["path"]), {})
 
     def _admit(self, scope: Scope) -> tuple[int, bytes, str, dict[str, str]] | None:
         """Refuse, or return the answer that lets a holder of the link in, or None for a request that may pass."""

@@ -1,26 +1,26 @@
 """Thumbnails of films: of those that a page of this explorer has shown, and of no other."""
 
-import base64
 import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from mammi.data import read_film
-from mammi.errors import ImageError
+from mammi.errors import MammiError
 from mammi.pages import RunView
-from mammi.reports.page import thumbnail
+from mammi.pages.thumbnails import Thumbnails, jpeg
 from mammi.store.files import read_json
+from mammi.types import Film
 from mammi.web.guard import Refusal
 
 __all__ = ["Pictures"]
 
-#: Thumbnails kept in memory; some 5 kB each.
-KEPT = 2_000
+#: Bytes of thumbnails kept in memory, at most.
+KEPT = 2**26
 
 
 class Pictures:
-    """Thumbnails by salted id, read from where the films lie when they are first asked for.
+    """Thumbnails by salted id, read from where the films lie when they are first asked for; nothing is written.
 
     A page decides which pictures may be shown: it withholds those of films of fewer patients than the rule asks for. So a
     film is served only once a page has referred to its picture; guessing ids is of no use.
@@ -31,10 +31,11 @@ class Pictures:
 
     def __init__(self, view: RunView) -> None:
         self.view = view
+        self._made = Thumbnails(view)
         self._shown: set[str] = set()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self._sources: list[dict[str, Any]] | None = None
+        self._sources: list[dict[str, Any]] = []
 
     def allow(self, data: Any) -> None:  # noqa: ANN401 - whatever a page says
         """Note the films whose pictures a page refers to: those of every group that withholds none."""
@@ -51,27 +52,31 @@ class Pictures:
         """Return a film as a small JPEG.
 
         Raises:
-            Refusal: if no page has shown it, or it cannot be read any more.
+            Refusal: with status 404 if no page has shown it, or it cannot be read any more.
         """
-        gone = Refusal(404, "There is no picture of that name.")
         if film not in self._shown or film not in self.view.film_rows:
-            raise gone
+            raise Refusal(404, "No page of this explorer shows a picture of that name.")
         with self._lock:  # one film is decoded at a time: a page asks for dozens at once
             if film not in self._kept:
                 try:
-                    self._kept[film] = self._read(film)
-                except (ImageError, LookupError) as error:
-                    raise gone from error  # the reason names a file
-                while len(self._kept) > KEPT:
+                    path = self._made.path(film)  # made by a report, perhaps
+                    self._kept[film] = path.read_bytes() if path.is_file() else jpeg(self.film(film))
+                except (MammiError, OSError) as error:  # the reason names a file
+                    raise Refusal(404, "This film cannot be read any more.") from error
+                while sum(map(len, self._kept.values())) > KEPT and len(self._kept) > 1:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(film)
             return self._kept[film]
 
-    def _read(self, film: str) -> bytes:
+    def film(self, film: str) -> Film:
+        """Read one of the run's films.
+
+        Raises:
+            ImageError: if it is not where it was, or cannot be read.
+            RunError: if the run no longer holds where its films are.
+        """
         run = self.view.run
-        if self._sources is None:
+        if not self._sources:
             self._sources = read_json(run.folder / "private" / "films.json")
-        row = int(run.images["row"].iloc[self.view.film_rows[film]])
-        path = Path(self._sources[row]["path"])
-        address = thumbnail(read_film(path, frame=run.manifest["identity"]["images"]["frame"]))
-        return base64.b64decode(address.partition(",")[2])
+        path = Path(self._sources[int(run.images["row"].iloc[self.view.film_rows[film]])]["path"])
+        return read_film(path, frame=run.manifest["identity"]["images"]["frame"])
