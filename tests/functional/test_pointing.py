@@ -10,7 +10,6 @@ from mammi.functional.pointing import (
     SHARES,
     best_iou,
     energy_inside,
-    is_one_sided,
     pointing_hit,
     side_agreement,
     strongest,
@@ -128,13 +127,14 @@ def test_truth_that_was_not_seen_is_left_out():
 
 
 def test_one_side():
+    a = np.array([[4.0, 0, 9, 0, 1], [0, 0, 0, 0, 1]])
     truth = np.zeros((2, 5), bool)
     truth[0, 2] = True
-    assert not is_one_sided(truth)  # the middle column is on neither side
+    assert np.isnan(side_agreement(a, truth))  # the middle column is on neither side
     truth[0, 1] = True
-    assert is_one_sided(truth)
+    assert side_agreement(a, truth) == 1
     truth[1, 4] = True
-    assert not is_one_sided(truth)
+    assert np.isnan(side_agreement(a, truth))
 
 
 def test_laws():

@@ -29,7 +29,7 @@ MOST, FALLBACK = 6, 3
 #: Films of the run shown beside each output, of as many patients.
 SIMILAR = 6
 #: Longest side of the grid that maps are laid on.
-GRID = 320
+GRID = 400
 
 
 def explain_film(

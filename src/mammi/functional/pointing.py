@@ -5,7 +5,8 @@ width)``, and returns float64 of shape ``(...)``. Pixels where a map is NaN (wha
 map and of the truth. The answer is NaN where nothing of the truth was seen, or the whole map is NaN.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ __all__ = [
     "TOLERANCE",
     "best_iou",
     "energy_inside",
-    "is_one_sided",
     "pointing_hit",
     "side_agreement",
     "strongest",
@@ -35,6 +35,7 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 Maps = NDArray[np.floating]
 Truth = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 def strongest(maps: Maps, share: float = SHARE) -> NDArray[np.bool_]:
@@ -56,12 +57,9 @@ def strongest(maps: Maps, share: float = SHARE) -> NDArray[np.bool_]:
     """
     if not 0 < share < 1:
         raise InputError(f"'share' must be in (0, 1), got {share}")
-    flat = _flat(maps)
-    on = np.zeros(flat.shape, dtype=bool)
-    for row, values in enumerate(flat):
-        known = values[~np.isnan(values)]
-        if known.size:
-            on[row] = values > _line(known, share)
+    on = np.zeros((math.prod(maps.shape[:-2]), math.prod(maps.shape[-2:])), dtype=bool)
+    for rows, seen, values in _blocks(maps):
+        on[np.ix_(rows, seen)] = values > _lines(values, share)
     return on.reshape(maps.shape)
 
 
@@ -83,13 +81,15 @@ def pointing_hit(maps: Maps, truth: Truth, tolerance: float = TOLERANCE) -> Floa
     """
     if not tolerance >= 0:
         raise InputError(f"'tolerance' must be 0 or more, got {tolerance}")
-    height, width = truth.shape
-    reach = (tolerance * max(height, width)) ** 2
+    width = truth.shape[1]
+    reach = (tolerance * max(truth.shape)) ** 2
 
-    def hit(values: Floats, inside: NDArray[np.bool_]) -> float:
-        row, column = divmod(int(np.argmax(np.where(np.isnan(values), -np.inf, values))), width)
-        rows, columns = np.divmod(np.flatnonzero(inside), width)
-        return float(((rows - row) ** 2 + (columns - column) ** 2).min() <= reach + 1e-9)
+    def hit(values: Floats, inside: Truth, seen: Places) -> Floats:
+        row, column = np.divmod(seen[values.argmax(axis=1)], width)
+        rows, columns = np.divmod(seen[inside], width)
+        away = [((rows - y) ** 2 + (columns - x) ** 2).min() for y, x in zip(row, column, strict=True)]
+        hits: Floats = (np.array(away) <= reach + 1e-9).astype(np.float64)
+        return hits
 
     return _each(maps, truth, hit)
 
@@ -131,18 +131,12 @@ def energy_inside(maps: Maps, truth: Truth) -> Floats:
         InputError: if the shapes or types do not fit.
     """
 
-    def energy(values: Floats, inside: NDArray[np.bool_]) -> float:
-        mass = np.nan_to_num(values, nan=0.0).clip(min=0)
-        total = mass.sum()
-        return float(mass[inside].sum() / total) if total > 0 else np.nan
+    def energy(values: Floats, inside: Truth, _seen: Places) -> Floats:
+        mass = values.clip(min=0)
+        total = mass.sum(axis=1)
+        return np.where(total > 0, mass[:, inside].sum(axis=1) / np.where(total > 0, total, 1), np.nan)
 
     return _each(maps, truth, energy)
-
-
-def is_one_sided(truth: Truth) -> bool:
-    """Tell whether a truth lies on one side of the film's mid-line; the middle column of an odd width is on neither."""
-    left, right = _sides(truth.shape[1])
-    return bool(truth[:, left].any() != truth[:, right].any())
 
 
 def side_agreement(maps: Maps, truth: Truth) -> Floats:
@@ -150,7 +144,8 @@ def side_agreement(maps: Maps, truth: Truth) -> Floats:
 
     Args:
         maps: shape ``(..., height, width)``, floating.
-        truth: bool, shape ``(height, width)``. The mid-line is that of the film, not of the patient.
+        truth: bool, shape ``(height, width)``. The mid-line is that of the film, not of the patient; the
+            middle column of an odd width is on neither side.
 
     Returns:
         1 if it is, 0 if it is on the other side, 0.5 for a map with as much on either (a coin), and NaN where the part
@@ -159,60 +154,65 @@ def side_agreement(maps: Maps, truth: Truth) -> Floats:
     Raises:
         InputError: if the shapes or types do not fit.
     """
-    left, right = _sides(truth.shape[1])
+    width = truth.shape[1]
 
-    def side(values: Floats, inside: NDArray[np.bool_]) -> float:
-        if not is_one_sided(inside.reshape(truth.shape)):
-            return np.nan
-        mass = np.nan_to_num(values, nan=0.0).clip(min=0).reshape(truth.shape)
-        balance = mass[:, left].sum() - mass[:, right].sum()
-        sign = 1.0 if inside.reshape(truth.shape)[:, left].any() else -1.0
-        return 0.5 + 0.5 * float(np.sign(balance)) * sign
+    def side(values: Floats, inside: Truth, seen: Places) -> Floats:
+        # -1 on the left, 1 on the right, 0 in the middle column.
+        sign = np.sign(2 * (seen % width) + 1 - width)
+        wanted = set(sign[inside].tolist()) - {0}
+        if len(wanted) != 1:
+            return np.full(len(values), np.nan)
+        mass = values.clip(min=0)
+        balance = mass[:, sign > 0].sum(axis=1) - mass[:, sign < 0].sum(axis=1)
+        same: Floats = 0.5 + 0.5 * np.sign(balance) * wanted.pop()
+        return same
 
     return _each(maps, truth, side)
 
 
-def _sides(width: int) -> tuple[slice, slice]:
-    return slice(0, width // 2), slice((width + 1) // 2, width)
-
-
-def _line(known: Floats, share: float) -> float:
-    """Return the value that at most ``share`` of ``known`` are above."""
+def _lines(values: Floats, share: float) -> Floats:
+    """Return the value that at most ``share`` of each row are above: ``(n_maps, 1)``."""
     # A share such as 0.29 of 100 must be 29, which in floating point it is not.
-    place = len(known) - 1 - int(share * len(known) + 1e-9)
-    return float(np.partition(known, place)[place])
+    place = values.shape[1] - 1 - int(share * values.shape[1] + 1e-9)
+    line: Floats = np.partition(values, place, axis=1)[:, place, None]
+    return line
 
 
 def _overlap(maps: Maps, truth: Truth, shares: Sequence[float]) -> Floats:
     if not all(0 < share < 1 for share in shares):
         raise InputError(f"shares must be in (0, 1), got {', '.join(f'{share:g}' for share in shares)}")
 
-    def best(values: Floats, inside: NDArray[np.bool_]) -> float:
-        known = values[~np.isnan(values)]
-        found = []
+    def best(values: Floats, inside: Truth, _seen: Places) -> Floats:
+        found = np.zeros(len(values))
         for share in shares:
-            on = values > _line(known, share)
-            found.append(float((on & inside).sum() / (on | inside).sum()))
-        return max(found)
+            on = values > _lines(values, share)
+            both = on[:, inside].sum(axis=1)
+            found = np.maximum(found, both / (on.sum(axis=1) + inside.sum() - both))
+        return found
 
     return _each(maps, truth, best)
 
 
-def _flat(maps: Maps) -> Floats:
+def _blocks(maps: Maps) -> Iterator[tuple[Places, Places, Floats]]:
+    """Yield maps that cover the same pixels together: their numbers, those pixels, and ``(n_maps, n_pixels)`` values."""
     if maps.ndim < 2 or not np.issubdtype(maps.dtype, np.floating) or 0 in maps.shape[-2:]:
         raise InputError(f"'maps' must be floating, (..., height, width), got {maps.dtype} {maps.shape}")
-    flat: Floats = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).astype(np.float64)
-    return flat
+    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1])
+    unseen = np.isnan(flat)
+    some = np.flatnonzero(~unseen.all(axis=1))
+    alike = len(some) and bool((unseen[some] == unseen[some[0]]).all())
+    for rows in [some] if alike else some[:, None]:
+        seen = np.flatnonzero(~unseen[rows[0]])
+        yield rows, seen, flat[np.ix_(rows, seen)].astype(np.float64)
 
 
-def _each(maps: Maps, truth: Truth, measure: Callable[[Floats, NDArray[np.bool_]], float]) -> Floats:
-    """Measure map by map, with the part of the truth that the map covers."""
-    flat = _flat(maps)
+def _each(maps: Maps, truth: Truth, measure: Callable[[Floats, Truth, Places], Floats]) -> Floats:
+    """Measure maps against the part of the truth that they cover."""
     if truth.dtype != np.bool_ or truth.shape != maps.shape[-2:]:
         raise InputError(f"'truth' must be bool, {maps.shape[-2:]} as the maps, got {truth.dtype} {truth.shape}")
-    found = np.full(len(flat), np.nan)
-    for row, values in enumerate(flat):
-        inside = truth.ravel() & ~np.isnan(values)
+    found = np.full(math.prod(maps.shape[:-2]), np.nan)
+    for rows, seen, values in _blocks(maps):
+        inside = truth.ravel()[seen]
         if inside.any():
-            found[row] = measure(values, inside)
+            found[rows] = measure(values, inside, seen)
     return found.reshape(maps.shape[:-2])

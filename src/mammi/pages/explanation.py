@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mammi.pages import charts
+from mammi.pages.galleries import withheld_because
 from mammi.pages.site import Page, Place, Site, asset
+from mammi.pages.thumbnails import jpeg
 from mammi.types import Film, UnitId
 
 if TYPE_CHECKING:
     from mammi.explain.film_result import FilmExplanation, OutputExplanation
 
-__all__ = ["FILM", "alone", "explanation_page", "explanation_pictures"]
+__all__ = ["FILM", "alone", "data_address", "explanation_page", "explanation_pictures"]
 
 #: Name of the film's own picture among a page's pictures; those of units are ``"unit 12"``.
 FILM = "film"
@@ -45,7 +47,7 @@ def explanation_page(
         "thresholds": any(prediction.threshold is not None for prediction in explanation.predictions),
         "outputs": [
             {key: value for key, value in one.items() if key != "contributions"}
-            | {"sum": _rows(output), "concepts": _concepts(output), "n_concepts": len(output.concepts)}
+            | {"sum": _rows(output), "concepts": _concepts(output), "similar": _similar(output)}
             for one, output in zip(said["outputs"], explanation.outputs, strict=True)
         ],
     }
@@ -81,6 +83,15 @@ def _concepts(output: "OutputExplanation") -> list[dict[str, Any]]:
     return rows
 
 
+def _similar(output: "OutputExplanation") -> dict[str, Any]:
+    """Return the films like it as a gallery; they are of one patient each."""
+    films = [
+        {"id": film.film, "patient": film.patient, "activation": film.similarity, "caption": ", ".join(film.labels)}
+        for film in output.similar
+    ]
+    return {"films": films, "patients": len(films), "withheld": withheld_because(len(films)) if films else ""}
+
+
 def explanation_pictures(explanation: "FilmExplanation", film: Film, *, with_film: bool) -> dict[str, str]:
     """Return the maps of the units listed as pictures, on the film or alone.
 
@@ -97,7 +108,7 @@ def explanation_pictures(explanation: "FilmExplanation", film: Film, *, with_fil
     found = {}
     where = explanation.where
     if with_film:
-        found[FILM] = _jpeg(film.to_pil(), 400)
+        found[FILM] = data_address(jpeg(film, 512))
     if where is not None:
         shape = where.maps.shape[1:]
         shown = _shrunk(film, shape) if with_film else Film(np.zeros(shape, np.float32))
@@ -108,14 +119,14 @@ def explanation_pictures(explanation: "FilmExplanation", film: Film, *, with_fil
             picture = overlay(
                 shown, values, name=unit.name, unit=UnitId(explanation.layer, number), value=unit.activation
             )
-            found[f"unit {number}"] = _jpeg(Image.open(io.BytesIO(picture)), 512)
+            found[f"unit {number}"] = data_address(_repacked(picture))
     return found
 
 
 def _shrunk(film: Film, shape: tuple[int, ...]) -> Film:
     """Return a film at the size of its maps, in grey."""
     picture = film.to_pil().convert("L").resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return Film(np.asarray(picture, dtype=np.float32) / 255)
+    return Film((np.asarray(picture) / 255).astype(np.float32))
 
 
 def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,13 +141,16 @@ def _coarse(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return coarse
 
 
-def _jpeg(picture: Image.Image, side: int) -> str:
-    """Return a picture as a ``data:`` address, no side longer than ``side``; without metadata."""
-    small = picture.convert("L" if picture.mode in ("L", "1") else "RGB")
-    small.thumbnail((side, side), Image.Resampling.BILINEAR)
+def data_address(picture: bytes) -> str:
+    """Return a JPEG as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+
+
+def _repacked(png: bytes) -> bytes:
+    """Return a picture as JPEG: a fifth of the size."""
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=84, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=84, optimize=True)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mammi.pages.view import RunView, finite
 from mammi.pages.words import plural
 
-__all__ = ["K_PATIENTS", "gallery", "lowest_films", "spread_films"]
+__all__ = ["K_PATIENTS", "gallery", "lowest_films", "spread_films", "withheld_because"]
 
 #: Pictures of a group of films are shown only if the films are of so many different patients.
 K_PATIENTS = 3

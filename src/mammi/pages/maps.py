@@ -18,6 +18,8 @@ MAP_FILMS, STRETCH, MAP_UNITS = 2048, 128, 2000
 #: Names with a mark of their own on the map.
 MARKED = 6
 
+#: How far a name may be moved, in units of the drawing, the nearest first.
+SHIFTS = (0, 18, -18, 36, -36, 54, -54)
 #: Paths of the marks of a map, 12 units wide around the origin: told apart by shape as well as by colour.
 MARKS = (
     "M-6 0a6 6 0 1 0 12 0a6 6 0 1 0 -12 0",
@@ -37,7 +39,7 @@ def concept_map(view: RunView, layer: str) -> dict[str, Any]:
 
     Returns:
         ``points``: ``unit``, ``name``, ``x``, ``y``, ``mark`` (place of its name among ``names``, -1 for another name,
-        None for no concept); ``names``: the commonest, with ``name``, ``units``, and ``x``, ``y`` in the middle of their
+        None for no concept); ``names``: the commonest, with ``name``, ``units``, and ``x``, ``y`` of the one in the middle of their
         units; ``explained``: share of the variance on the two axes; ``films``: how many.
     """
     units = view.units(layer)
@@ -63,7 +65,8 @@ def concept_map(view: RunView, layer: str) -> dict[str, Any]:
     names = []
     for mark, name in enumerate(common):
         mine = places[[place for place, found in enumerate(marks) if found == mark]]
-        middle = np.median(mine, axis=0)
+        # The unit in the middle of them, not a point between: a name stands beside a mark of its own.
+        middle = mine[((mine - np.median(mine, axis=0)) ** 2).sum(axis=1).argmin()]
         names.append({"name": name, "units": len(mine), "x": finite(middle[0]), "y": finite(middle[1])})
     return {"points": points, "names": names, "explained": finite(explained), "films": len(films)}
 
@@ -89,9 +92,12 @@ def _plane(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     for axis in range(2):
         if -places[:, axis].min() > places[:, axis].max():
             places[:, axis] *= -1
-    widest = np.abs(places).max(axis=0)
+    middle = (places.max(axis=0) + places.min(axis=0)) / 2
+    widest = (places - middle).max(axis=0)
     total = powers.sum()
-    return places / np.where(widest > 0, widest, 1.0), float(powers[:2].sum() / total) if total > 0 else np.nan
+    return (places - middle) / np.where(widest > 0, widest, 1.0), float(
+        powers[:2].sum() / total
+    ) if total > 0 else np.nan
 
 
 def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noqa: ANN401 - the Links of a face
@@ -121,20 +127,29 @@ def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noq
             f'<a href="{href}" tabindex="-1" class="{kind}"><g transform="translate({place})">{shape}'
             f"<title>{title}</title></g></a>"
         )
-    taken: list[float] = []
-    for mark, name in enumerate(found["names"]):
-        x, y = across(name["x"]), down(name["y"])
-        while any(abs(y - other) < 19 for other in taken):
-            y += 19 if y < height - 60 else -23
-        taken.append(y)
-        anchor = "start" if x < width / 3 else "end" if x > 2 * width / 3 else "middle"
+    taken: list[tuple[float, float, float]] = []
+    for name in found["names"]:
         text = name["name"] if len(name["name"]) < 30 else name["name"][:28] + "…"
-        parts.append(f'<text class="name m{mark}" x="{at(x)}" y="{at(y)}" text-anchor="{anchor}">{escape(text)}</text>')
+        wide, x, y = 8.2 * len(text), across(name["x"]), down(name["y"])
+        # Beside its mark, on the side with more room; moved up or down where another name stands.
+        side = -1 if x > width / 2 else 1
+        left = x + 11 if side > 0 else x - 11 - wide
+        y += next((by for by in SHIFTS if not _meets(taken, left, y + by, wide)), 0) + 5
+        taken.append((left, y - 5, wide))
+        anchor = "start" if side > 0 else "end"
+        parts.append(
+            f'<text class="name" x="{at(x + 11 * side)}" y="{at(y)}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
     description = (
         f"{plural(len(found['points']), 'unit')}, near each other where they fire for the same films; the two axes hold "
         f"{percent(found['explained'])} of what the units differ in. The table below lists them."
     )
     return chart("map", width, height, f"Map of the units of {layer}", description, parts)
+
+
+def _meets(taken: list[tuple[float, float, float]], left: float, y: float, wide: float) -> bool:
+    """Tell whether a name would stand over another one: each with its left end, middle and width."""
+    return any(abs(y - other) < 18 and left < end + size and end < left + wide for end, other, size in taken)
 
 
 def mark(place: int | None) -> Markup:

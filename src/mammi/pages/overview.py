@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -10,8 +11,10 @@ from mammi.data import normalise_label
 from mammi.errors import RunError
 from mammi.functional.agreement import pearson
 from mammi.functional.truth_ranks import risk_coverage, skewness
+from mammi.pages.galleries import withheld_because
 from mammi.pages.reasons import count_reasons
 from mammi.pages.site import Page
+from mammi.pages.units import PICTURES, example_films
 from mammi.pages.view import RunView, finite
 from mammi.pages.words import plural
 from mammi.store.shards import ActivationStore
@@ -20,6 +23,8 @@ __all__ = ["overview_page"]
 
 #: Concepts listed: those that name most units.
 CONCEPTS = 40
+#: Units shown at a glance.
+GLANCE = 9
 #: Names that can be checked against labels, at least, for a curve to mean anything.
 CHECKABLE = 5
 #: Units that are correlated together: bounds memory.
@@ -38,6 +43,7 @@ def overview_page(view: RunView) -> Page:
         "method": run.method,
         "counts": {name: counts.get(name) for name in ("films", "patients", "units", "named", "encoded")}
         | {"concepts": run.manifest["identity"]["concepts"]["n"]},
+        "glance": view.once("glance", lambda: _glance(view)),
         "layers": view.once("layers", lambda: [_layer(view, layer) for layer in run.layers]),
         "concepts": concepts[:CONCEPTS],
         "n_concepts": len(concepts),
@@ -61,6 +67,30 @@ def _concepts(view: RunView) -> list[dict[str, Any]]:
         {"concept": concept, "category": view.category(concept), "units": sum(layers.values()), "layers": layers}
         for concept, layers in ordered
     ]
+
+
+def _glance(view: RunView) -> list[dict[str, Any]]:
+    """Return the units of which the method is surest, one a name, with their strongest films."""
+    frames = [view.units(layer).assign(place=place) for place, layer in enumerate(view.run.layers)]
+    units = pd.concat(frames, ignore_index=True)
+    units = units[units["n_concepts"] > 0]
+    by_effect = units["effect"].notna().any()
+    surest = units.assign(sure=units["effect"].abs() if by_effect else units["score"]).sort_values(
+        ["sure", "place", "unit"], ascending=[False, True, True], kind="stable"
+    )
+    cards = []
+    for row in surest.drop_duplicates("name").head(GLANCE).to_dict("records"):
+        films = example_films(view, str(row["layer"]), [int(row["unit"])]).get(int(row["unit"]), [])
+        cards.append(
+            {
+                "layer": str(row["layer"]),
+                "unit": int(row["unit"]),
+                "name": str(row["name"]),
+                "films": [view.films[film] for film in films[:PICTURES]],
+                "withheld": withheld_because(len({int(view.patients[film]) for film in films})),
+            }
+        )
+    return cards
 
 
 def _layer(view: RunView, layer: str) -> dict[str, Any]:
@@ -138,8 +168,8 @@ def _checked(view: RunView) -> dict[str, Any] | None:
     return {
         "units": len(right),
         "right": int(sum(right)),
-        "coverage": [finite(value) for value in coverage],
-        "risk": [finite(value) for value in risk],
+        "coverage": [finite(value) for value in coverage.tolist()],
+        "risk": [finite(value) for value in risk.tolist()],
     }
 
 

@@ -12,11 +12,12 @@ from mammi.pages.galleries import gallery, lowest_films, spread_films
 from mammi.pages.senses import sense_galleries
 from mammi.pages.site import Page
 from mammi.pages.view import RunView, finite
+from mammi.pages.words import percent
 
 __all__ = ["unit_page"]
 
 #: Example films shown, and films that excite the unit least.
-SHOWN, COUNTER = 12, 6
+SHOWN, COUNTER = 10, 4
 #: Where on the whole range of the activation films are shown: share of films below.
 SPREAD = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 #: Bars of the histogram.
@@ -72,7 +73,7 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
 
 
 def _place(share: float) -> str:
-    return {0.0: "lowest", 0.5: "median", 1.0: "highest"}.get(share, f"{share:.0%} below")
+    return {0.0: "lowest", 0.5: "median", 1.0: "highest"}.get(share, f"{percent(share)} below")
 
 
 def _concepts(view: RunView, layer: str, index: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -121,8 +122,8 @@ def _labels(view: RunView, activation: NDArray[np.float32]) -> dict[str, Any]:
             "r": finite(r[label]),
             "low": finite(low[label]),
             "high": finite(high[label]),
-            "auprc": finite(found.auprc[0, place]),
-            "prevalence": finite(found.prevalence[place]),
+            "auprc": finite(found.auprc[0, place].item()),
+            "prevalence": finite(found.prevalence[place].item()),
             "films": int(found.known[place]),
         }
         for place, label in enumerate(best)

@@ -1,5 +1,6 @@
 """The units of one layer: a table to sort and to search."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mammi.pages.site import Page
 from mammi.pages.unit import SHOWN
 from mammi.pages.view import RunView, finite
 
-__all__ = ["ORDERS", "ROWS", "units_page"]
+__all__ = ["ORDERS", "PICTURES", "ROWS", "example_films", "units_page"]
 
 #: Rows of one page.
 ROWS = 200
@@ -90,8 +91,13 @@ def _filtered(units: pd.DataFrame, query: str, only: str) -> pd.DataFrame:
     wanted = query.lower().split()
     if not wanted:
         return units
-    text = (units["name"] + " " + units["kept"].map(" ".join) + " " + units["output"]).str.lower()
-    return units[[all(word in line for word in wanted) for line in text]]
+    lines = (_words(row) for row in units.to_dict("records"))
+    return units[[all(word in line for word in wanted) for line in lines]]
+
+
+def _words(row: Mapping[Any, Any]) -> str:
+    """Return what a unit is found by: its kept concepts, its name, its output."""
+    return " ".join([*row["kept"], str(row["name"]), str(row["output"])]).lower()
 
 
 def _ordered(units: pd.DataFrame, sort: str) -> pd.DataFrame:
@@ -107,7 +113,7 @@ def _ordered(units: pd.DataFrame, sort: str) -> pd.DataFrame:
 
 
 def _rows(view: RunView, layer: str, shown: pd.DataFrame) -> list[dict[str, Any]]:
-    examples = _examples(view, layer, [int(unit) for unit in shown["unit"]])
+    examples = example_films(view, layer, [int(unit) for unit in shown["unit"]])
     rows = []
     for row in shown.to_dict("records"):
         films = examples.get(int(row["unit"]), [])
@@ -126,6 +132,7 @@ def _rows(view: RunView, layer: str, shown: pd.DataFrame) -> list[dict[str, Any]
                 "score": finite(row["score"]),
                 "n_examples": int(row["n_examples"]),
                 "reason": str(row["reason"]),
+                "words": _words(row),
                 "films": [view.films[film] for film in films[:PICTURES]],
                 "withheld": withheld,
             }
@@ -133,7 +140,7 @@ def _rows(view: RunView, layer: str, shown: pd.DataFrame) -> list[dict[str, Any]
     return rows
 
 
-def _examples(view: RunView, layer: str, units: list[int]) -> dict[int, list[int]]:
+def example_films(view: RunView, layer: str, units: list[int]) -> dict[int, list[int]]:
     """Return the films that a unit's own page shows as its examples, by unit."""
     marks = ", ".join("?" * len(units))
     sql = f"SELECT unit, film FROM examples WHERE layer = ? AND unit IN ({marks}) AND rank <= {SHOWN} ORDER BY rowid"  # noqa: S608 - question marks, values bound

@@ -92,7 +92,7 @@ class RunView:
     @cached_property
     def labels(self) -> NDArray[np.float64]:
         """Labels of the films, 1, 0 or NaN: ``(n_films, n_labels)``."""
-        return self.run.labels.to_numpy(dtype=np.float64, na_value=np.nan)
+        return self.run.labels.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
 
     def label_of(self, name: str) -> int | None:
         """Return the number of the label of that name, in any case; None if there is none."""
