@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
     "explain": {"functional", "data", "targets", "vlms", "capture", "engine", "store"},
     "pages": {"explain", "store", "data", "functional"},
-    "reports": {"pages", "store", "data"},
+    "reports": {"explain", "pages", "store", "data"},
     "web": {"comparison", "explain", "pages", "store", "data", "functional", "capture", "targets"},
     "comparison": {"functional", "store"},
 }

@@ -29,7 +29,7 @@ def classes_page(view: RunView) -> Page:
     rows = [_class(view, number) for number in range(len(output_names(view)))]
     data = {
         "rows": rows,
-        "explained": view.decisions is not None,
+        "explained": view.decide is not None,
         "layer": view.account.layer if view.account is not None else None,
         "has_labels": bool(view.label_names),
     }
@@ -39,10 +39,10 @@ def classes_page(view: RunView) -> Page:
 def class_page(view: RunView, number: int) -> Page:
     """Return the page of one output: the units and concepts that decide it.
 
-    ``view.decisions[number]`` holds, strongest first, ``units``: rows of ``unit``, ``name`` (``""`` without a concept),
-    ``share`` (of what all units move the output, in [0, 1]), ``mean`` contribution with ``low`` and ``high`` over
-    patients; and ``concepts``: rows of ``concept``, ``contribution``, ``low``, ``high``, ``n_units``. Anything else in it
-    is in the twin and not on the page.
+    ``view.decide(number)`` is what `mammi.explain.classes.ClassExplanation.to_dict` gives: ``rule`` (the films that stand
+    for the class, in words), ``n_in``, ``n_out``, ``exact``, ``layer``; ``units``: rows of ``unit``, ``name``,
+    ``in_class`` and ``elsewhere`` (mean contribution), their ``difference`` with ``low`` and ``high`` over patients;
+    ``concepts``: likewise, with ``concept`` and ``n_units`` in place of unit and name. None where it cannot be told.
 
     Raises:
         InputError: if the network has no such output.
@@ -50,12 +50,12 @@ def class_page(view: RunView, number: int) -> Page:
     names = output_names(view)
     if not 0 <= number < len(names):
         raise InputError(f"the network has outputs 0 to {len(names) - 1}, got {number}")
-    decided = (view.decisions or {}).get(number)
+    decide = view.decide
+    decided = view.once(f"decides {number}", lambda: decide(number)) if decide is not None else None
     data = {
         **_class(view, number),
         "n_outputs": len(names),
         "layer": view.account.layer if view.account is not None else None,
-        "exact": view.account.head is not None if view.account is not None else None,
         "decided": None if decided is None else dict(decided),
     }
     return Page(f"What decides {names[number]}", "class.html", ("class", number), data)

@@ -38,15 +38,14 @@ class RunView:
     Attributes:
         run: a complete run.
         account: how the outputs follow from the units of one layer; None where no network was loaded.
-        decisions: per output, by number, what decides it: ``{"units": rows, "concepts": rows}`` (see `class_page`).
-        audit: what was found about attributes of films and patients: ``{"rows": rows, "gaps": rows}`` (see
-            `audit_page`).
+        decide: tells what decides an output, given its number (see `class_page`); asked once an output.
+        audit: what was found about attributes of films and patients (see `audit_page`).
         places: per unit, by layer and index, how well its maps agree with boxes or masks (see `unit_page`).
     """
 
     run: Run
     account: "Account | None" = field(default=None, repr=False)
-    decisions: Mapping[int, Mapping[str, Any]] | None = field(default=None, repr=False)
+    decide: Callable[[int], Mapping[str, Any] | None] | None = field(default=None, repr=False)
     audit: Mapping[str, Any] | None = field(default=None, repr=False)
     places: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]] | None = field(default=None, repr=False)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,7 @@ def write_report_folder(
     *,
     with_images: bool = False,
     account: "Account | None" = None,
-    decisions: Mapping[int, Mapping[str, Any]] | None = None,
+    decide: Callable[[int], Mapping[str, Any] | None] | None = None,
     audit: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> Path:
@@ -107,7 +107,7 @@ def write_report_folder(
         with_images: show the films, read again from where they lie. They are pictures of patients: off unless asked for,
             and withheld where a unit's are of fewer than 3 patients.
         account: how the outputs follow from the units of one layer, from `mammi.explain`.
-        decisions: per output, what decides it; see `mammi.pages.class_page`.
+        decide: tells what decides an output; see `mammi.pages.class_page`.
         audit: what was found about attributes; see `mammi.pages.audit_page`.
         progress: told of every unit and every film.
 
@@ -120,7 +120,7 @@ def write_report_folder(
     """
     folder = Path(folder)
     _refuse_foreign(folder)
-    view = RunView(run, account=account, decisions=decisions, audit=audit)
+    view = RunView(run, account=account, decide=decide, audit=audit)
     links = FolderLinks(tuple(run.layers))
     site = Site(view.name, links, with_images=with_images)
     below = replace(site, links=replace(links, up="../"))

@@ -42,17 +42,17 @@ def form_fields(content_type: str, body: bytes) -> dict[str, bytes]:
     def content(data: bytes, start: int, end: int) -> None:
         parts[-1][1].append(data[start:end])
 
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin,
-            "on_header_field": name,
-            "on_header_value": value,
-            "on_header_end": header_end,
-            "on_part_data": content,
-        },
-    )
     try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": begin,
+                "on_header_field": name,
+                "on_header_value": value,
+                "on_header_end": header_end,
+                "on_part_data": content,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
