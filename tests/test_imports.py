@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "explain": {"functional", "data", "targets", "vlms", "capture", "engine", "store"},
     "pages": {"explain", "store", "data", "functional"},
     "reports": {"explain", "pages", "store", "data"},
+    "web": {"comparison", "explain", "pages", "store", "data", "functional", "capture", "targets"},
     "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.

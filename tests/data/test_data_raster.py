@@ -229,9 +229,9 @@ def test_warnings_of_the_decoder_become_the_films(tmp_path, monkeypatch):
 
     from mammi.data import reading
 
-    def warns(data, *, frame):
+    def warns(data, **options):
         warnings.warn("something\nodd", UserWarning, stacklevel=1)
-        return decode_raster(data, frame=frame)
+        return decode_raster(data, **options)
 
     monkeypatch.setattr(reading, "decode_raster", warns)
     assert read_film(write(tmp_path, encode(GREY, "PNG"))).warnings == ("something odd",)

@@ -1,17 +1,9 @@
 """The command line: ``mammi COMMAND``; the only room that prints."""
 
-from mammi.cli import annotating, auditing, benchmarking, comparing, demo, explaining, looking, preparing
+from mammi.cli import annotating, auditing, benchmarking, comparing, demo, explaining, looking, preparing, serving
 from mammi.cli.app import app, main
 
 __all__ = [
-    "annotating",
-    "app",
-    "auditing",
-    "benchmarking",
-    "comparing",
-    "demo",
-    "explaining",
-    "looking",
-    "main",
-    "preparing",
+    *("annotating", "app", "auditing", "benchmarking", "comparing", "demo", "explaining", "looking", "main"),
+    *("preparing", "serving"),
 ]

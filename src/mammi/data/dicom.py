@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mammi.data.dicom_values import grey_pixels, padding_mask, palette_pixels
 from mammi.data.display import collapse_grey, scale_range
 from mammi.data.raster import MAX_PIXELS
-from mammi.data.streams import StreamCheck, check_j2k, check_jpeg, j2k_header, jpeg_size
+from mammi.data.streams import StreamCheck, check_j2k, check_jpeg, j2k_header, jpeg_size, refuse_many_scans
 from mammi.errors import ImageError
 from mammi.registry import import_extra
 from mammi.types import Film
@@ -36,16 +36,18 @@ _JPEG = "1.2.840.10008.1.2.4."
 _JPEG_DCT = {_JPEG + "50", _JPEG + "51"}
 _JPEG_OTHER = {_JPEG + "57", _JPEG + "70", _JPEG + "80", _JPEG + "81"}
 _J2K = {_JPEG + end for end in ("90", "91", "92", "93", "201", "202", "203")}
-#: A deflated data set may inflate to this many bytes at most; 1 kB of zeros can claim a million times its size.
+#: A deflated data set may inflate to this many bytes at most where films may have MAX_PIXELS, less where they may have
+#: fewer; 1 kB of zeros can claim a thousand times its size.
 _MAX_INFLATED = 2**30
 
 
-def decode_dicom(file: BinaryIO, *, frame: int | None = None) -> Film:
+def decode_dicom(file: BinaryIO, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Film:
     """Decode one picture of a DICOM file, as the module's text lays down.
 
     Args:
         file: opened for reading, at its start.
         frame: which frame, from 0; needed when there are several.
+        max_pixels: pictures of more pixels are refused by their header.
 
     Raises:
         ImageError: if there is no picture, it is damaged or too large, or several frames leave a choice.
@@ -53,10 +55,9 @@ def decode_dicom(file: BinaryIO, *, frame: int | None = None) -> Film:
         Exception: what pydicom and its decoders raise; ``read_film`` turns it into an ImageError.
     """
     pydicom = import_extra("pydicom", "dicom")
-    _refuse_inflation_bomb(file)
-    ds = pydicom.dcmread(file)
+    ds = pydicom.dcmread(_BoundedInflation(file, _MAX_INFLATED * max_pixels // MAX_PIXELS))
     notes: list[str] = []
-    index, n_frames = _frame(ds, frame)
+    index, n_frames = _frame(ds, frame, max_pixels)
     stored = _stored(ds, index, n_frames, notes)
     kind = str(ds.PhotometricInterpretation)
     if kind in ("MONOCHROME1", "MONOCHROME2"):
@@ -88,31 +89,45 @@ def read_tags(file: BinaryIO, names: tuple[str, ...]) -> dict[str, str]:
         Exception: what pydicom raises for a damaged header.
     """
     pydicom = import_extra("pydicom", "dicom")
-    _refuse_inflation_bomb(file)
-    ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(names))
+    bounded = _BoundedInflation(file, _MAX_INFLATED)
+    ds = pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=list(names))
     values = {name: ds.get(name) for name in names}
     return {name: "" if value is None else str(value).strip() for name, value in values.items()}
 
 
-def _refuse_inflation_bomb(file: BinaryIO) -> None:
-    """Make sure that a deflated data set inflates to a bounded size; leave the file at its start."""
-    head = file.read(2048)
-    file.seek(0)
-    if _DEFLATED.encode() not in head:
-        return
-    # PS3.10 7.1: the first element of the header is its own length, at byte 140, counted from byte 144.
-    file.seek(144 + int.from_bytes(head[140:144], "little"))
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    pending = file.read(2**20)
-    while pending and size <= _MAX_INFLATED and not inflate.eof:
-        size += len(inflate.decompress(pending, 2**24))
-        pending = inflate.unconsumed_tail or file.read(2**20)
-    file.seek(0)
-    if size > _MAX_INFLATED:
-        raise ImageError("its deflated data grows beyond 1 GiB, far more than a film needs: leave it out")
+class _BoundedInflation:
+    """A file that makes sure, before pydicom inflates a deflated data set, that it inflates to a bounded size.
+
+    Where a deflated data set starts is for pydicom to find out: its idea of a header that lies is the one that counts.
+    It then reads all the rest in one go, and it does so for no other reason.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if size < 0:
+            self._refuse_bomb(data)
+        return data
+
+    def _refuse_bomb(self, data: bytes) -> None:
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        for start in range(0, len(data), 2**16):
+            piece = data[start : start + 2**16]
+            while piece and size <= self._limit and not inflate.eof:
+                size += len(inflate.decompress(piece, 2**20))
+                piece = inflate.unconsumed_tail
+        if size > self._limit:
+            raise ImageError(
+                f"its deflated data grows beyond {self._limit / 2**20:.0f} MiB, far more than a film needs: leave it out"
+            )
 
 
-def _frame(ds: Any, frame: int | None) -> tuple[int, int]:  # noqa: ANN401 - pydicom's Dataset, imported lazily
+def _frame(ds: Any, frame: int | None, max_pixels: int) -> tuple[int, int]:  # noqa: ANN401 - pydicom's Dataset, imported lazily
     """Return the frame to decode and how many there are, after looking whether there is a picture at all."""
     if not any(name in ds for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         kind = str(ds.get("Modality") or "no modality stated")
@@ -122,8 +137,8 @@ def _frame(ds: Any, frame: int | None) -> tuple[int, int]:  # noqa: ANN401 - pyd
     missing = [name for name in ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated") if not ds.get(name)]
     if missing:
         raise ImageError(f"its header lacks {', '.join(missing)}: export it again from its source")
-    if int(ds.Rows) * int(ds.Columns) > MAX_PIXELS:
-        raise ImageError(f"it is {ds.Columns} x {ds.Rows} pixels, more than the {MAX_PIXELS:,} a film may have")
+    if int(ds.Rows) * int(ds.Columns) > max_pixels:
+        raise ImageError(f"it is {ds.Columns} x {ds.Rows} pixels, more than the {max_pixels:,} a film may have")
     n_frames = int(ds.get("NumberOfFrames") or 1)
     if frame is None and n_frames > 1:
         raise ImageError(f"it holds {n_frames} frames: choose one with frame=0 to frame={n_frames - 1}")
@@ -171,6 +186,12 @@ def _check_header(ds: Any, syntax: str, stream: bytes) -> None:  # noqa: ANN401
         if header is None:
             raise ImageError("it holds no JPEG 2000 codestream: copy it again from its source")
         got = (header.height, header.width)
+        # OpenJPEG allocates every component that the stream announces: 16,384 of them are 2 TB for a large film.
+        if header.components != int(ds.get("SamplesPerPixel") or 1):
+            raise ImageError(
+                f"its JPEG 2000 stream has {header.components} components, its header {ds.get('SamplesPerPixel')} "
+                "samples a pixel: export it again from its source"
+            )
         # A file that contradicts its own stream in the sign cannot be trusted: either reading looks plausible.
         if header.signed != bool(ds.get("PixelRepresentation")):
             words = ("unsigned", "signed")
@@ -185,6 +206,7 @@ def _check_header(ds: Any, syntax: str, stream: bytes) -> None:  # noqa: ANN401
         if found is None:
             raise ImageError("its JPEG stream has no frame header: copy it again from its source")
         got = found
+        refuse_many_scans(stream)
     else:
         return
     if got != size:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mammi.data.display import collapse_grey, scale_range
-from mammi.data.streams import StreamCheck, check_jpeg, check_png, close_jpeg
+from mammi.data.streams import StreamCheck, check_jpeg, check_png, close_jpeg, refuse_many_scans
 from mammi.errors import ImageError
 from mammi.types import Film
 
@@ -34,12 +34,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262
 
 
-def decode_raster(data: bytes, *, frame: int | None = None) -> Film:
+def decode_raster(data: bytes, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Film:
     """Decode the bytes of a PNG, JPEG or TIFF file, whatever the file is called.
 
     Args:
         data: the whole file.
         frame: page of a multi-page TIFF or picture of an animated PNG, from 0; needed when there are several.
+        max_pixels: pictures of more pixels are refused by their header.
 
     Returns:
         The film; ``warnings`` names oddities of the file.
@@ -48,21 +49,27 @@ def decode_raster(data: bytes, *, frame: int | None = None) -> Film:
         ImageError: if the file is damaged, too large, or several pages leave a choice.
         Exception: whatever Pillow raises for bytes it does not understand; ``read_film`` turns it into an ImageError.
     """
-    if data.startswith(_PNG) and len(data) > 25 and data[24] == 16 and data[25] == 4:
+    if data.startswith(_PNG) and len(data) > 33:
+        width, height = struct.unpack_from(">II", data, 16)
+        _refuse_large(width, height, max_pixels)
+    if data.startswith(b"\xff\xd8"):
+        refuse_many_scans(data)
+    if data.startswith(_PNG) and len(data) > 33 and data[24] == 16 and data[25] == 4:
         film = _grey16_with_alpha(data)
         return _with_check(film, check_png(data))
     notes: list[str] = []
     source = close_jpeg(data) if data.startswith(b"\xff\xd8") else data
     with Image.open(io.BytesIO(source), formats=_FORMATS) as opened:
         image: Image.Image = opened
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"it is {width} x {height} pixels, more than the {MAX_PIXELS:,} a film may have")
         _seek(image, frame)
+        _refuse_large(*image.size, max_pixels)  # pages may differ in size
         photometric_0 = image.format == "TIFF" and _tiff_tag(image, _PHOTOMETRIC) == 0
         bits = _bits(image)
         low = _low_bytes(data, frame) if bits == 16 and image.mode in ("RGB", "RGBA") else None
         image.load()
+        check = check_jpeg(data) if data.startswith(b"\xff\xd8") else StreamCheck()
+        if check.lost:
+            raise ImageError(check.lost)
         image = _upright(image, notes)
         if low is not None:
             wide = np.asarray(image).astype(np.uint16) << 8 | low
@@ -73,10 +80,13 @@ def decode_raster(data: bytes, *, frame: int | None = None) -> Film:
             pixels = 1 - pixels
     film = Film(np.ascontiguousarray(collapse_grey(pixels)), bits, tuple(notes))
     if data.startswith(_PNG):
-        return _with_check(film, check_png(data, last_row_black=not film.pixels[-1].any()))
-    if data.startswith(b"\xff\xd8"):
-        return _with_check(film, check_jpeg(data))
-    return film
+        check = check_png(data, last_row_black=not film.pixels[-1].any())
+    return _with_check(film, check)
+
+
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(f"it is {width} x {height} pixels, more than the {max_pixels:,} a film may have")
 
 
 def _with_check(film: Film, check: StreamCheck) -> Film:
@@ -150,9 +160,6 @@ def _grey16_with_alpha(data: bytes) -> Film:
     Its pixel is four bytes, like that of 8-bit RGBA, so with the header saying so the four channels come out as the
     high and low bytes of grey and of alpha.
     """
-    width, height = struct.unpack_from(">II", data, 16)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"it is {width} x {height} pixels, more than the {MAX_PIXELS:,} a film may have")
     header = b"IHDR" + data[16:24] + b"\x08\x06" + data[26:29]
     relabelled = data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
     with Image.open(io.BytesIO(relabelled), formats=("PNG",)) as image:

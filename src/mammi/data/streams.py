@@ -17,12 +17,24 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["StreamCheck", "check_j2k", "check_jpeg", "check_png", "close_jpeg", "j2k_header", "jpeg_size"]
+from mammi.errors import ImageError
+
+__all__ = [
+    "StreamCheck",
+    "check_j2k",
+    "check_jpeg",
+    "check_png",
+    "close_jpeg",
+    "j2k_header",
+    "jpeg_size",
+    "refuse_many_scans",
+]
 
 #: Any 64 bytes without 0xFF serve: they only have to be picture data that a decoder would go on reading.
 _MORE_DATA = bytes((37 * i + 11) % 251 for i in range(64))
 #: The end of entropy-coded data: a marker other than a stuffed 0xFF00, a restart marker or a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_MAX_SCANS = 100
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 
@@ -68,10 +80,21 @@ def check_png(data: bytes, *, last_row_black: bool = True) -> StreamCheck:
     interlaced = len(header) >= 13 and header[12] == 1
     if len(header) >= 13 and (last_row_black or interlaced):
         expected = _png_bytes(header)
-        got = len(zlib.decompressobj().decompress(b"".join(idat), expected))
+        got = _inflated_bytes(idat, expected)
         if got < expected:
             return StreamCheck(f"{1 - got / expected:.0%} of the picture data is missing", tuple(dict.fromkeys(odd)))
     return StreamCheck("", tuple(dict.fromkeys(odd)))
+
+
+def _inflated_bytes(parts: list[bytes], enough: int) -> int:
+    """Return to how many bytes a zlib stream inflates, counted up to ``enough``, a mebibyte at a time."""
+    inflate, size = zlib.decompressobj(), 0
+    for part in parts:
+        pending = part
+        while pending and size < enough and not inflate.eof:
+            size += len(inflate.decompress(pending, 2**20))
+            pending = inflate.unconsumed_tail
+    return min(size, enough)
 
 
 def _png_bytes(header: bytes) -> int:
@@ -125,8 +148,7 @@ def check_jpeg(data: bytes) -> StreamCheck:
         if found.group() == b"\xff\xda" or _is_segment(data, stop):  # further scans, or tables for them
             return StreamCheck("", tuple(odd))
         odd.append(f"stray marker {found.group().hex()} inside the picture data")
-    restarts = [match[1][0] & 7 for match in _RESTART.finditer(data, start, stop)]
-    if any(number != i % 8 for i, number in enumerate(restarts)):
+    if any(match[1][0] & 7 != i % 8 for i, match in enumerate(_RESTART.finditer(data, start, stop))):
         odd.append("restart markers are out of order: part of the picture data is missing or displaced")
     if _decoded(data) != _decoded(data[:stop] + _MORE_DATA + b"\xff\xd9"):
         return StreamCheck("its picture data ends early and the rest is filler", tuple(odd))
@@ -155,6 +177,15 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             return height, width
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def refuse_many_scans(data: bytes) -> None:
+    """Raise ImageError for a JPEG of more scans than any encoder writes.
+
+    A progressive JPEG has some ten; each is a pass over the whole picture, and an empty one is a dozen bytes long.
+    """
+    if data.count(b"\xff\xda") > _MAX_SCANS:
+        raise ImageError(f"its JPEG stream has more than {_MAX_SCANS} scans, each a pass over all of it: leave it out")
 
 
 def _jpeg_scan(data: bytes) -> tuple[int, bool]:

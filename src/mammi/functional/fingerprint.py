@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # most of what is named here is files and settings: reading films must not wait for torch
+    from torch import Tensor, nn
 
 __all__ = ["fingerprint_bytes", "fingerprint_file", "fingerprint_module", "fingerprint_tensors", "fingerprint_value"]
 
@@ -28,8 +28,10 @@ def fingerprint_value(value: Any) -> str:  # noqa: ANN401 - anything JSON can wr
     return fingerprint_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
-def fingerprint_tensors(tensors: dict[str, Tensor]) -> str:
+def fingerprint_tensors(tensors: "dict[str, Tensor]") -> str:
     """Return the SHA-256 over names, dtypes, shapes and bytes of ``tensors``, independent of their order."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -38,11 +40,13 @@ def fingerprint_tensors(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_module(module: nn.Module) -> str:
+def fingerprint_module(module: "nn.Module") -> str:
     """Return the SHA-256 of a network: its printed structure, parameters and buffers.
 
     Two checkpoints of one architecture never share it; a change of device does not change it.
     """
+    from torch import Tensor
+
     state = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     # Some modules print functions with their address in memory, which is another in every process.
     structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(module))
