@@ -37,6 +37,8 @@ def association(activations: Tensor, attribute: Tensor, strata: Tensor | None = 
     """
     films, m, given = known_films(activations, attribute, strata)
     m = _unit_length(m[:, None], given)[:, 0]
+    if not len(m) or m.isnan().any():  # it does not vary
+        return torch.full((activations.shape[1],), torch.nan, dtype=torch.float64)
     found = [m @ _unit_length(units, given) for units in torch.split(films, UNITS, dim=1)]
     return torch.cat(found).clamp(-1, 1)
 
@@ -73,7 +75,7 @@ def association_p_values(
     """
     films, m, given = known_films(activations, attribute, strata)
     m = _unit_length(m[:, None], given)[:, 0]
-    if m.isnan().any():  # it does not vary
+    if not len(m) or m.isnan().any():  # it does not vary
         return torch.full((activations.shape[1],), torch.nan, dtype=torch.float64)
     owner = patients[~attribute.isnan()]
     observed, null = [], []
