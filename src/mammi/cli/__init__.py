@@ -1,9 +1,30 @@
 """The command line: ``mammi COMMAND``; the only room that prints."""
 
-from mammi.cli import annotating, auditing, benchmarking, comparing, demo, explaining, looking, preparing, serving
+from mammi.cli import (
+    annotating,
+    auditing,
+    benchmarking,
+    comparing,
+    demo,
+    explaining,
+    looking,
+    placing,
+    preparing,
+    serving,
+)
 from mammi.cli.app import app, main
 
 __all__ = [
-    *("annotating", "app", "auditing", "benchmarking", "comparing", "demo", "explaining", "looking", "main"),
-    *("preparing", "serving"),
+    "annotating",
+    "app",
+    "auditing",
+    "benchmarking",
+    "comparing",
+    "demo",
+    "explaining",
+    "looking",
+    "main",
+    "placing",
+    "preparing",
+    "serving",
 ]

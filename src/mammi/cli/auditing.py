@@ -58,6 +58,7 @@ def audit(
 ) -> None:
     """Say which units react to view, sex, scanner, a device, and how much of each output's logit goes through them."""
     from mammi.explain.audit import audit as audit_account
+    from mammi.explain.kept import keep
 
     _only_json(output)
     with progress_bars() as progress:
@@ -65,8 +66,10 @@ def audit(
         found = audit_account(
             *(account, metadata), attributes=attribute, classes=classes, level=level, seed=seed, progress=progress
         )
+    keep(account.run, "audit", found.to_dict())
     _write(output, found.to_dict())
     _show_audit(found, limit)
+    err.print("kept with the run: 'mammi report' and 'mammi serve' show it", soft_wrap=True)
 
 
 @app.command()

@@ -2,14 +2,19 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from mammi.cli.app import app, command, table
 from mammi.cli.console import err, out, progress_bars
-from mammi.errors import InputError
+from mammi.errors import InputError, MammiError
+
+if TYPE_CHECKING:
+    from mammi.explain.account import Account
+    from mammi.store import Run
+    from mammi.types import Progress
 
 __all__ = ["methods", "report", "show", "targets", "vlms"]
 
@@ -70,18 +75,39 @@ def _certainty(row: dict[Any, Any]) -> str:
 @command
 def report(
     run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write; a name that ends with .html gives one page.")
+    ],
     with_images: Annotated[
         bool, typer.Option("--with-images", help="Show the example films: pictures of patients.")
     ] = False,
 ) -> None:
-    """Write a run as one self-contained HTML page."""
-    from mammi.reports import write_report
+    """Write a run as a folder of pages that opens from disk, or as one self-contained page."""
+    from mammi.reports import write_report, write_report_folder
     from mammi.store import open_run
 
+    opened = open_run(run)
+    if output.suffix.lower() in (".html", ".htm"):
+        with progress_bars() as progress:
+            path = write_report(opened, output, with_images=with_images, progress=progress)
+        out.print(f"report: {path}", markup=False, soft_wrap=True)
+        return
     with progress_bars() as progress:
-        path = write_report(open_run(run), output, with_images=with_images, progress=progress)
-    out.print(f"report: {path}", markup=False, soft_wrap=True)
+        account = _account(opened, progress)
+        path = write_report_folder(opened, output, with_images=with_images, account=account, progress=progress)
+    out.print(f"report: {path / 'index.html'}", markup=False, soft_wrap=True)
+
+
+def _account(run: "Run", progress: "Progress") -> "Account | None":
+    """Return how the outputs follow from the units, if the network is at hand; say why not, if not."""
+    from mammi.explain.account import open_account
+    from mammi.explain.models import load_target
+
+    try:
+        return open_account(run, load_target(run), progress=progress)
+    except MammiError as error:
+        err.print(f"note: what decides a class is left out: {error}", markup=False, soft_wrap=True)
+        return None
 
 
 def _list(entries: list[tuple[str, str]]) -> None:

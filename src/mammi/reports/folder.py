@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from mammi.pages import (
     units_page,
 )
 from mammi.pages.classes import output_names
+from mammi.pages.opening import open_view
 from mammi.pages.thumbnails import Thumbnails
 from mammi.store.run import Run
 from mammi.types import Progress, no_progress
@@ -92,8 +93,6 @@ def write_report_folder(
     *,
     with_images: bool = False,
     account: "Account | None" = None,
-    decide: Callable[[int], Mapping[str, Any] | None] | None = None,
-    audit: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> Path:
     """Write a run as a folder of pages: ``index.html`` is the first; each page has its data beside it as JSON.
@@ -107,8 +106,6 @@ def write_report_folder(
         with_images: show the films, read again from where they lie. They are pictures of patients: off unless asked for,
             and withheld where a unit's are of fewer than 3 patients.
         account: how the outputs follow from the units of one layer, from `mammi.explain`.
-        decide: tells what decides an output; see `mammi.pages.class_page`.
-        audit: what was found about attributes; see `mammi.pages.audit_page`.
         progress: told of every unit and every film.
 
     Returns:
@@ -120,7 +117,7 @@ def write_report_folder(
     """
     folder = Path(folder)
     _refuse_foreign(folder)
-    view = RunView(run, account=account, decide=decide, audit=audit)
+    view = open_view(run, account)
     links = FolderLinks(tuple(run.layers))
     site = Site(view.name, links, with_images=with_images)
     below = replace(site, links=replace(links, up="../"))
@@ -138,7 +135,7 @@ def write_report_folder(
                 render(page, below if path.parent != aside else site), encoding="utf-8"
             )
             path.with_name(f"{path.name}.json").write_text(twin(page), encoding="utf-8")
-            if page.place[0] in ("overview", "unit", "units"):
+            if page.place[0] in ("overview", "unit", "units", "class"):
                 films |= _shown(page.data)
             if page.place[0] == "unit":
                 done += 1
@@ -190,11 +187,12 @@ def _pages(view: RunView) -> Iterator[Page]:
 
 
 def _shown(data: Mapping[str, Any]) -> set[str]:
-    """Return the films whose pictures the first page, a page of units or of one unit shows: those that are not withheld."""
+    """Return the films whose pictures the first page, or one of units, a unit or a class shows: those that are not withheld."""
     for few in ("glance", "rows"):
         if few in data:
             return {film for row in data[few] if not row["withheld"] for film in row["films"]}
-    groups = [data["examples"], data["counter"], data["spread"], *(sense["films"] for sense in data["senses"])]
+    groups = [data.get(name) for name in ("examples", "counter", "spread", "surest")]
+    groups += [sense["films"] for sense in data.get("senses", ())]
     return {film["id"] for group in groups if group and not group["withheld"] for film in group["films"]}
 
 

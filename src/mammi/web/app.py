@@ -12,10 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from mammi.errors import ImageError, InputError, MammiError, MissingExtraError
-from mammi.pages import ASSETS, Page, RunView, Site, asset, render, twin
+from mammi.pages import ASSETS, Page, Site, asset, render, twin
 from mammi.pages.audit import audit_page
 from mammi.pages.classes import class_page, classes_page
 from mammi.pages.method import method_page
+from mammi.pages.opening import know_account, open_view
 from mammi.pages.overview import overview_page
 from mammi.pages.site import NAV, NavEntry
 from mammi.pages.unit import unit_page
@@ -53,7 +54,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
     Returns:
         The application; ``app.state.models`` is told to load when it starts.
     """
-    view, models = RunView(run), Models(run)
+    view, models = open_view(run), Models(run)
     pictures, decoder = Pictures(view), FilmDecoder()
     pair = None if beside is None else Beside(run, beside)
     nav = (*NAV, NavEntry("Film", ("film",)), *((NavEntry("Compare", ("compare",)),) if pair else ()))
@@ -76,6 +77,11 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
             return Response(twin(page), media_type="application/json")
         return Response(render(page, site), media_type="text/html")
 
+    def meet_network() -> None:
+        """Explain the outputs as soon as the network is loaded."""
+        if view.account is None and models.account is not None:
+            know_account(view, models.account)
+
     def at(path: str) -> Callable[[Callable[..., Page]], None]:
         """Serve what a function returns at a path, and as JSON beside it."""
 
@@ -84,7 +90,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
 
                 @wraps(make)
                 def endpoint(*args: Any, as_json: bool = bool(ending), **kwargs: Any) -> Response:  # noqa: ANN401
-                    view.account = models.account
+                    meet_network()
                     return answer(make(*args, **kwargs), as_json)
 
                 app.add_api_route(path + ending, endpoint, methods=["GET"], response_class=Response)
@@ -150,7 +156,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
             raise Refusal(400, "No film was chosen: choose a PNG, JPEG, TIFF or DICOM file.")
         chosen = _whole(fields.get("frame", b"").decode("ascii", "replace"))
         shown = decoder.decode(data, chosen)
-        view.account = models.account
+        meet_network()
         if explain:
             return explained_page(view, models, shown, with_images=with_images)
         return unusual_page(view, models, shown)
