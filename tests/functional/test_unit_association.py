@@ -131,7 +131,7 @@ def test_tiles_and_order_of_units_change_nothing(monkeypatch):
     a, m, patients, finding = world(0, n_units=7)
     whole = association_p_values(a, m, patients, finding, n_shuffles=50)
     assert torch.allclose(association_p_values(a[:, [3, 1]], m, patients, finding, n_shuffles=50), whole[[3, 1]])
-    monkeypatch.setattr("mammi.functional.unit_association.UNITS", 2)
+    monkeypatch.setattr("mammi.functional.unit_association.CELLS", 2 * len(a))
     monkeypatch.setattr("mammi.functional.unit_association.TILE", 7)
     assert torch.allclose(association_p_values(a, m, patients, finding, n_shuffles=50), whole, atol=1e-12)
 

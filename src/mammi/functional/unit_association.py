@@ -13,8 +13,8 @@ from mammi.functional.patient_sums import patient_numbers
 
 __all__ = ["association", "association_p_values", "stratified_shuffles"]
 
-#: Shuffles and units that are multiplied together: bound memory, not results.
-TILE, UNITS = 32, 256
+#: Shuffles that are multiplied together, and films x units held in float64: bound memory, not results.
+TILE, CELLS = 32, 2**26
 
 
 def association(activations: Tensor, attribute: Tensor, strata: Tensor | None = None) -> Tensor:
@@ -39,7 +39,7 @@ def association(activations: Tensor, attribute: Tensor, strata: Tensor | None = 
     m = _unit_length(m[:, None], given)[:, 0]
     if not len(m) or m.isnan().any():  # it does not vary
         return torch.full((activations.shape[1],), torch.nan, dtype=torch.float64)
-    found = [m @ _unit_length(units, given) for units in torch.split(films, UNITS, dim=1)]
+    found = [m @ _unit_length(units, given) for units in _tiles(films)]
     return torch.cat(found).clamp(-1, 1)
 
 
@@ -80,7 +80,7 @@ def association_p_values(
         return torch.full((activations.shape[1],), torch.nan, dtype=torch.float64)
     owner = patients[~attribute.isnan()]
     observed, null = [], []
-    for columns in torch.split(films, UNITS, dim=1):
+    for columns in _tiles(films):
         units = _unit_length(columns, given)
         observed.append((m @ units).abs())
         shuffles = stratified_shuffles(owner, given, n_shuffles, seed)
@@ -144,6 +144,10 @@ def stratified_shuffles(patients: Tensor, strata: Tensor, n_shuffles: int, seed:
             partner[members] = generator.permutation(members)
         other = torch.from_numpy(partner)[number] * n_strata + stratum
         yield order[start[other] + place % sizes[other]]
+
+
+def _tiles(films: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(films, max(1, CELLS // len(films)), dim=1)
 
 
 def _unit_length(columns: Tensor, strata: Tensor) -> Tensor:
