@@ -30,6 +30,12 @@ def test_yes_and_no():
     assert found.between == "with x against without"
 
 
+def test_something_against_none():
+    ((found,), _) = read(["arrow"] * 11 + ["none"] * 12)
+    assert (found.label, found.against, found.kind) == ("x = arrow", "none", "binary")
+    assert found.values.tolist() == [1.0] * 11 + [0.0] * 12
+
+
 def test_two_levels_and_blanks():
     ((found,), _) = read(["PA"] * 11 + ["AP"] * 12 + ["", None, " "])
     assert (found.label, found.against, found.kind) == ("x = PA", "AP", "binary")

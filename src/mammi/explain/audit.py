@@ -100,7 +100,7 @@ def audit(
             )
             progress("auditing", done := done + 1, steps)
         table = pd.concat(part, ignore_index=True)
-        within.append(_with_q(table, level) if same is not None else table)
+        within.append(_at_same_finding(_with_q(table, level)) if same is not None else table)
     carried = pd.concat(within, ignore_index=True)
     gaps: list[tuple[object, ...]] = []
     for c in outputs:
@@ -143,6 +143,12 @@ def _with_q(table: pd.DataFrame, level: float) -> pd.DataFrame:
     tested = ~p_values.isnan()
     q_values[tested] = benjamini_hochberg(p_values[tested])
     return table.assign(q_value=q_values.numpy(), reacts=(q_values < level).numpy())
+
+
+def _at_same_finding(table: pd.DataFrame) -> pd.DataFrame:
+    """Fall back on all films for an attribute that does not vary at the same finding, such as the finding itself."""
+    tested = table.groupby("attribute")["p_value"].transform("count") > 0
+    return table.assign(reacts=table["reacts"].where(tested, table["reacts_overall"]))
 
 
 def _carried(
