@@ -4,6 +4,15 @@ from mammi.cli import annotating, auditing, benchmarking, comparing, demo, expla
 from mammi.cli.app import app, main
 
 __all__ = [
-    *("annotating", "app", "auditing", "benchmarking", "comparing", "demo", "explaining", "looking", "main"),
-    *("preparing", "serving"),
+    "annotating",
+    "app",
+    "auditing",
+    "benchmarking",
+    "comparing",
+    "demo",
+    "explaining",
+    "looking",
+    "main",
+    "preparing",
+    "serving",
 ]
