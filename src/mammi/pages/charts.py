@@ -51,7 +51,7 @@ def bar(value: float | None, largest: float | None, *, signed: bool = False, kin
     if value is not None and largest:
         reach = max(-1.0, min(1.0, value / largest)) * (50 if signed else 100)
         reach = reach if signed else max(reach, 0.0)
-        side = "minus" if reach < 0 else "plus"
+        side = ("minus" if reach < 0 else "plus") if signed else "amount"
         parts.append(
             f'<rect class="{side} {escape(kind)}" x="{at(min(zero, zero + reach))}" y="1" width="{at(abs(reach))}" '
             'height="8"/>'
@@ -89,12 +89,12 @@ def interval(
 
 
 def coverage(named: int, units: int) -> Markup:
-    """Draw how many of the units have a name: filled from the left, hatched by its outline where there is none."""
+    """Draw how many of the units have a name: filled from the left, an outline where there is none."""
     share = 100 * named / units if units else 0.0
     return _row(
         [
             '<rect class="rest" x="0" y="1" width="100" height="8"/>',
-            f'<rect class="plus" x="0" y="1" width="{at(share)}" height="8"/>',
+            f'<rect class="amount" x="0" y="1" width="{at(share)}" height="8"/>',
         ]
     )
 

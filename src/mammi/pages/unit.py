@@ -32,8 +32,8 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
     """Return the page of one unit.
 
     Reads the unit's row of the activations and its rows of the tables, nothing else of the run but what the view keeps.
-    ``view.places[layer, index]``, where given, are rows ``{"concept", "films", "iou", "chance"}``: how far the strongest
-    places of the unit's maps and the boxes or masks of a concept overlap, on how many films.
+    ``view.places[layer, index]``, where given, are rows of the table that `mammi.explain.agreement.unit_agreement` gives:
+    whether the unit is strong where a concept was marked on films.
 
     Raises:
         UnknownNameError: if the run holds no such layer.
@@ -67,9 +67,19 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
         "histogram": _histogram(activation, examples),
         "labels": _labels(view, activation),
         "feeds": _feeds(view, layer, index, activation),
-        "places": [dict(entry) for entry in (view.places or {}).get((layer, index), ())] if view.places else None,
+        "places": _marked(view, layer, index),
     }
     return Page(title, "unit.html", ("unit", layer, index), data)
+
+
+def _marked(view: RunView, layer: str, index: int) -> list[dict[str, Any]] | None:
+    """Return what is known of the unit and marks on films; None where nothing was compared."""
+    if view.places is None:
+        return None
+    return [
+        {name: value if isinstance(value, str | int) else finite(value) for name, value in row.items()}
+        for row in view.places.get((layer, index), ())
+    ]
 
 
 def _place(share: float) -> str:

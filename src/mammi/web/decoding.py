@@ -86,7 +86,7 @@ class FilmDecoder:
     def _start(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
             self._stop()
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this module, a number
                 [sys.executable, "-P", "-m", "mammi.web.decoding", str(self.memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
