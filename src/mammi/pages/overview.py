@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from mammi.data import normalise_label
 from mammi.errors import RunError
-from mammi.functional.agreement import pearson
+from mammi.functional.quick_agreement import correlations
 from mammi.functional.truth_ranks import risk_coverage, skewness
 from mammi.pages.galleries import withheld_because
 from mammi.pages.reasons import count_reasons
@@ -27,8 +26,6 @@ CONCEPTS = 40
 GLANCE = 9
 #: Names that can be checked against labels, at least, for a curve to mean anything.
 CHECKABLE = 5
-#: Units that are correlated together: bounds memory.
-TILE = 64
 
 
 def overview_page(view: RunView) -> Page:
@@ -153,7 +150,7 @@ def _checked(view: RunView) -> dict[str, Any] | None:
         checkable = units[units["first"].map(lambda term: str(term) in known)]
         if not len(checkable):
             continue
-        r = _correlations(view, layer, checkable["unit"].to_numpy())
+        r = correlations(view.run.activations(layer)[checkable["unit"].to_numpy()], view.known_labels)
         for row, values in zip(checkable.to_dict("records"), r, strict=True):
             absent = str(row["name"]).startswith("NOT ")
             usable = np.where(np.isnan(values), -np.inf, -values if absent else values)
@@ -171,13 +168,6 @@ def _checked(view: RunView) -> dict[str, Any] | None:
         "coverage": [finite(value) for value in coverage.tolist()],
         "risk": [finite(value) for value in risk.tolist()],
     }
-
-
-def _correlations(view: RunView, layer: str, units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Correlate units with the labels of the films: ``(n_units, n_labels)``."""
-    activations, labels = view.run.activations(layer), torch.from_numpy(view.labels)
-    parts = [units[start : start + TILE] for start in range(0, len(units), TILE)]
-    return np.concatenate([pearson(torch.from_numpy(activations[part]).T, labels).numpy() for part in parts])
 
 
 def _warnings(view: RunView) -> list[str]:
