@@ -82,6 +82,20 @@ def test_addresses_and_headings_lead_on(explorer):
     assert 'href="/units.json?layer=1"' in page
 
 
+def test_filters_of_a_table_stay_with_its_pages_and_its_twin(explorer):
+    page = explorer.client.get("/units?layer=1&page=1&query=&only=named&sort=name").text
+    assert '<input type="hidden" name="layer" value="1">' in page
+    assert "/units.json?layer=1&amp;sort=name&amp;only=named" in page
+    data = explorer.client.get("/units.json?layer=1&sort=name&only=named").json()
+    assert (data["layer"], data["sort"], data["only"]) == ("layer3", "name", "named")
+
+
+def test_classes_say_what_decides_them_once_the_network_is_loaded(explorer):
+    decided = [explorer.client.get(f"/class/{number}.json").json()["decided"] for number in range(4)]
+    assert any(decided)
+    assert explorer.client.get("/unit/1/5.json").json()["feeds"]["rows"]
+
+
 @pytest.mark.parametrize(
     ("address", "status"),
     [
