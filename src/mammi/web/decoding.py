@@ -114,13 +114,13 @@ def _write(pipe: IO[bytes] | None, *parts: bytes | memoryview) -> None:
     pipe.flush()
 
 
-def _read(pipe: IO[bytes] | None) -> bytes:
+def _read(pipe: IO[bytes] | None) -> bytearray:
     size = pipe.read(_LENGTH.size) if pipe else b""
     if pipe is None or len(size) < _LENGTH.size:
         raise EOFError
     (length,) = _LENGTH.unpack(size)
-    data = pipe.read(length)
-    if len(data) < length:
+    data = bytearray(length)
+    if pipe.readinto(data) < length:  # type: ignore[attr-defined]
         raise EOFError
     return data
 
@@ -158,7 +158,7 @@ def main() -> None:
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             frame, data = _read(sys.stdin.buffer), _read(sys.stdin.buffer)
-            answer = _answer(data, json.loads(frame))
+            answer = _answer(bytes(data), json.loads(frame))
             _write(answers, *answer)
             del data, answer
 

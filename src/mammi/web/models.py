@@ -13,6 +13,9 @@ from mammi.explain.classes import explain_class
 from mammi.explain.models import load_target, load_vlm
 from mammi.explain.search import UnitSearch, open_search
 from mammi.pages import RunView
+from mammi.pages.classes import classes_page
+from mammi.pages.overview import overview_page
+from mammi.pages.units import units_page
 from mammi.store.run import Run
 from mammi.targets import Target
 
@@ -61,6 +64,7 @@ class Models:
             self._thread.join(seconds)
 
     def _load(self) -> None:
+        self._warm()
         try:
             search = open_search(self.run, load_vlm(self.run))
             search.prepare()
@@ -82,11 +86,22 @@ class Models:
             return
         small = account.n_units * len(account.films) <= MOST_VALUES
         # A new view, since the old one keeps what it said without the network.
-        self.view = RunView(self.run, account=account, decide=self._decides if small else None)
         self.account = account
+        self.view = RunView(self.run, account=account, decide=self._decides if small else None)
+        self._warm()
         self.missing.pop("account")
         if small:
             self._audit(account)
+
+    def _warm(self) -> None:
+        """Read what pages keep before somebody waits for it."""
+        try:
+            overview_page(self.view)
+            for layer in self.run.layers:
+                units_page(self.view, layer)
+            classes_page(self.view)
+        except MammiError as error:  # the page itself will say so
+            _log.warning("%s", error)
 
     def _decides(self, output: int) -> Mapping[str, Any] | None:
         if self.account is None:
