@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 import mammi
 from mammi.concepts import Concept, ConceptSet
 from mammi.phantoms import write_cohort
-from mammi.store import open_run
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -87,7 +85,7 @@ def explorer(run, examples_run):
 @pytest.fixture(scope="session")
 def film(drawn):
     """The bytes of one film."""
-    return sorted((drawn / "images").iterdir())[0].read_bytes()
+    return min((drawn / "images").iterdir()).read_bytes()
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def serving(folder, *options, cwd=None):
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(20)  # it ends when it is told to, whatever was done to it
         finally:
             process.kill()
             process.stdout.close()
@@ -121,8 +119,3 @@ def server(run):
     """The explorer as a user starts it."""
     with serving(run.folder, "--with-images") as started:
         yield started
-
-
-@pytest.fixture(scope="session")
-def opened(run):
-    return open_run(Path(run.folder))

@@ -1,5 +1,6 @@
 """``mammi serve``: the explorer of a run, in the browser of whoever holds the printed link."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -35,4 +36,5 @@ def serve(
         out.print(link, markup=False, soft_wrap=True)
         err.print("Open this link in a browser on this machine. It lets its holder in: keep it. Ctrl+C stops.")
 
-    run_server(first, with_images=with_images, port=port, beside=second, ready=ready)
+    with suppress(KeyboardInterrupt):  # how it is ended
+        run_server(first, with_images=with_images, port=port, beside=second, ready=ready)

@@ -84,7 +84,7 @@ def overlay(
         font, shown = _fitted(text, size, picture.width - 2 * _MARGIN)
         pen.text((_MARGIN, y), shown, fill=colour, font=font)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

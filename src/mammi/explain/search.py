@@ -11,6 +11,7 @@ with :math:`\tilde a_k` centred and of unit length and :math:`\tilde E` the cent
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class UnitSearch:
             start=np.zeros((self.embeddings.shape[1],) * 2),
         )
 
-    @property
+    @cached_property
     def n_patients(self) -> int:
         """Number of patients of the encoded films."""
         return int(self.run.images["patient"].iloc[self.films].nunique())
@@ -151,7 +152,7 @@ def _standard(block: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         centred: NDArray[np.float32] = block - block.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
         centred /= np.abs(centred).max(axis=1, keepdims=True)  # a square of a large activation must not overflow
-        lengths = np.sqrt(np.einsum("uf,uf->u", centred, centred, dtype=np.float64))
+        lengths = np.sqrt(np.square(centred).sum(axis=1, dtype=np.float64))
         centred /= lengths[:, None].astype(np.float32)
     # The mean of equal numbers may differ from them in the last bit: such a row is rounding blown up.
     centred[~(block.max(axis=1) > block.min(axis=1))] = np.nan
@@ -209,7 +210,8 @@ def standing(run: Run, layer: str, activation: Sequence[float] | NDArray[np.floa
     percentile, z = np.empty(len(own)), np.empty(len(own))
     for rows in _slices(*recorded.shape):
         block, mine = recorded[rows], own[rows, None]
-        percentile[rows] = (block < mine).mean(axis=1) + (block == mine).mean(axis=1) / 2
+        below, equal = (np.count_nonzero(found, axis=1) for found in (block < mine, block == mine))
+        percentile[rows] = (below + equal / 2) / recorded.shape[1]
         with np.errstate(invalid="ignore", divide="ignore"):
             mean, spread = block.mean(axis=1, dtype=np.float64), block.std(axis=1, dtype=np.float64)
             varies = block.max(axis=1) > block.min(axis=1)

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import wraps
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,7 +18,6 @@ from mammi.pages import ASSETS, Page, Site, asset, render, twin
 from mammi.pages.audit import audit_page
 from mammi.pages.classes import class_page, classes_page
 from mammi.pages.method import method_page
-from mammi.pages.opening import know_account, open_view
 from mammi.pages.overview import overview_page
 from mammi.pages.site import NAV, NavEntry
 from mammi.pages.unit import unit_page
@@ -54,11 +55,11 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
     Returns:
         The application; ``app.state.models`` is told to load when it starts.
     """
-    view, models = open_view(run), Models(run)
-    pictures, decoder = Pictures(view), FilmDecoder()
+    models = Models(run)
+    pictures, decoder = Pictures(models.view), FilmDecoder()
     pair = None if beside is None else Beside(run, beside)
     nav = (*NAV, NavEntry("Film", ("film",)), *((NavEntry("Compare", ("compare",)),) if pair else ()))
-    site = Site(view.name, ExplorerLinks(run.layers), nav, with_images=with_images, served=True)
+    site = Site(models.view.name, ExplorerLinks(run.layers), nav, with_images=with_images, served=True)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,7 +68,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
         decoder.close()
 
     app = FastAPI(title="mammi", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.state.models, app.state.view, app.state.decoder = models, view, decoder
+    app.state.models, app.state.decoder = models, decoder
     _add_errors(app)
 
     def answer(page: Page, as_json: bool) -> Response:
@@ -77,11 +78,6 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
             return Response(twin(page), media_type="application/json")
         return Response(render(page, site), media_type="text/html")
 
-    def meet_network() -> None:
-        """Explain the outputs as soon as the network is loaded."""
-        if view.account is None and models.account is not None:
-            know_account(view, models.account)
-
     def at(path: str) -> Callable[[Callable[..., Page]], None]:
         """Serve what a function returns at a path, and as JSON beside it."""
 
@@ -90,7 +86,6 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
 
                 @wraps(make)
                 def endpoint(*args: Any, as_json: bool = bool(ending), **kwargs: Any) -> Response:  # noqa: ANN401
-                    meet_network()
                     return answer(make(*args, **kwargs), as_json)
 
                 app.add_api_route(path + ending, endpoint, methods=["GET"], response_class=Response)
@@ -99,38 +94,42 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
 
     @at("/")
     def overview() -> Page:
-        return overview_page(view)
+        return overview_page(models.view)
 
     @at("/units")
     def units(layer: Number = "", page: Number = "", query: str = "", sort: str = "unit", only: str = "all") -> Page:
-        return units_page(view, _layer(run, layer), _whole(page, 1), query=query[:200], sort=sort, only=only)
+        found = units_page(models.view, _layer(run, layer), _whole(page, 1), query=query[:200], sort=sort, only=only)
+        asked = {"query": found.data["query"], "sort": sort, "only": only}
+        usual = {"query": "", "sort": "unit", "only": "all"}
+        more = urlencode({name: value for name, value in asked.items() if value != usual[name]})
+        return replace(found, place=(*found.place, more))
 
     @at("/unit/{layer:int}/{index:int}")
     def unit(layer: int, index: int) -> Page:
         with _not_there():
-            return unit_page(view, _layer(run, str(layer)), index)
+            return unit_page(models.view, _layer(run, str(layer)), index)
 
     @at("/classes")
     def classes() -> Page:
-        return classes_page(view)
+        return classes_page(models.view)
 
     @at("/class/{number:int}")
     def one_class(number: int) -> Page:
         with _not_there():
-            return class_page(view, number)
+            return class_page(models.view, number)
 
     @at("/audit")
     def audit() -> Page:
-        return audit_page(view)
+        return audit_page(models.view)
 
     @at("/method")
     def method() -> Page:
-        return method_page(view)
+        return method_page(models.view)
 
     @at("/search")
     def search(q: str = "", layer: Number = "", only: str = "all", below: Number = "", feeds: Number = "") -> Page:
         return search_page(
-            view,
+            models.view,
             models,
             q=q,
             layer=_whole(layer),
@@ -141,7 +140,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
 
     @at("/film")
     def film() -> Page:
-        return film_form(view, models)
+        return film_form(models.view, models)
 
     @at("/compare")
     def comparison(layer: Number = "", only: str = "all", page: Number = "") -> Page:
@@ -156,10 +155,9 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
             raise Refusal(400, "No film was chosen: choose a PNG, JPEG, TIFF or DICOM file.")
         chosen = _whole(fields.get("frame", b"").decode("ascii", "replace"))
         shown = decoder.decode(data, chosen)
-        meet_network()
         if explain:
-            return explained_page(view, models, shown, with_images=with_images)
-        return unusual_page(view, models, shown)
+            return explained_page(models.view, models, shown, with_images=with_images)
+        return unusual_page(models.view, models, shown)
 
     async def upload(request: Request) -> Response:
         body, path = await request.body(), request.url.path

@@ -34,10 +34,16 @@ _LENGTH = struct.Struct("<Q")
 
 
 class FilmDecoder:
-    """Decodes one film at a time. Safe to call from several threads; they wait for one another."""
+    """Decodes one film at a time. Safe to call from several threads; they wait for one another.
 
-    def __init__(self, *, time: float = TIME) -> None:
+    Args:
+        time: seconds until a film is given up.
+        memory: bytes that the process may allocate beyond what it starts with.
+    """
+
+    def __init__(self, *, time: float = TIME, memory: int = MEMORY) -> None:
         self.time = time
+        self.memory = memory
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -80,8 +86,8 @@ class FilmDecoder:
     def _start(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
             self._stop()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mammi.web.decoding"],
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this module, a number
+                [sys.executable, "-P", "-m", "mammi.web.decoding", str(self.memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # decoders print what they find odd, the film's own words among it
@@ -108,13 +114,13 @@ def _write(pipe: IO[bytes] | None, *parts: bytes | memoryview) -> None:
     pipe.flush()
 
 
-def _read(pipe: IO[bytes] | None) -> bytes:
+def _read(pipe: IO[bytes] | None) -> bytearray:
     size = pipe.read(_LENGTH.size) if pipe else b""
     if pipe is None or len(size) < _LENGTH.size:
         raise EOFError
     (length,) = _LENGTH.unpack(size)
-    data = pipe.read(length)
-    if len(data) < length:
+    data = bytearray(length)
+    if pipe.readinto(data) < length:  # type: ignore[attr-defined]
         raise EOFError
     return data
 
@@ -130,13 +136,13 @@ def _answer(data: bytes, frame: int | None) -> tuple[bytes, bytes | memoryview]:
     return head, np.ascontiguousarray(film.pixels).reshape(-1).view(np.uint8).data
 
 
-def _limit_memory() -> None:
+def _limit_memory(memory: int) -> None:
     with suppress(ImportError, OSError, ValueError):  # not every system can
         import resource
 
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - a number of the kernel's, no file
             size = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
@@ -148,11 +154,11 @@ def main() -> None:
     # Libraries that print must not print between the pixels.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    _limit_memory()
+    _limit_memory(int(sys.argv[1]))
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             frame, data = _read(sys.stdin.buffer), _read(sys.stdin.buffer)
-            answer = _answer(data, json.loads(frame))
+            answer = _answer(bytes(data), json.loads(frame))
             _write(answers, *answer)
             del data, answer
 

@@ -82,7 +82,7 @@ def answer_of(refusal: Refusal, path: str) -> tuple[bytes, str]:
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · mammi</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/assets/style.css"></head><body><main id="main">'
+        '<link rel="stylesheet" href="/assets/style.css"></head><body><header class="top"><p class="brand"><a href="/">mammi</a></p></header><main id="main">'
         f'<h1>{title}</h1><p id="reason" role="alert">{escape(refusal.words)}</p><p><a href="/">To the overview</a></p>'
         '</main><footer><p class="notice">A research and audit tool, not a diagnostic device.</p></footer></body></html>'
     )

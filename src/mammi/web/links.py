@@ -43,7 +43,8 @@ class ExplorerLinks:
             return f"/unit/{self._number(rest[0])}/{rest[1]}", ""
         if kind == "units" and rest:
             fields = {"layer": self._number(rest[0]), **({"page": rest[1]} if len(rest) > 1 and rest[1] != 1 else {})}
-            return "/units", f"?{urlencode(fields)}"
+            more = f"&{rest[2]}" if len(rest) > 2 and rest[2] else ""  # filters and order, as asked for
+            return "/units", f"?{urlencode(fields)}{more}"
         if kind in ("search", "compare") and rest:  # what was asked is part of the place
             return f"/{kind}", f"?{rest[0]}"
         return "/" + "/".join(map(str, place)), ""

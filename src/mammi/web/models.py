@@ -2,17 +2,27 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mammi.errors import MammiError
 from mammi.explain.account import Account, open_account
+from mammi.explain.audit import audit
+from mammi.explain.classes import explain_class
 from mammi.explain.models import load_target, load_vlm
 from mammi.explain.search import UnitSearch, open_search
+from mammi.pages import RunView
+from mammi.pages.classes import classes_page
+from mammi.pages.overview import overview_page
+from mammi.pages.units import units_page
 from mammi.store.run import Run
 from mammi.targets import Target
 
 __all__ = ["Models"]
 
+#: Contributions looked at for what decides a class and for the audit, at most: 512 MB of them.
+MOST_VALUES = 2**26
 _log = logging.getLogger("mammi.web")
 
 
@@ -26,6 +36,7 @@ class Models:
         account: how its outputs follow from the units of one layer; likewise.
         search: search by words; likewise.
         missing: why something is not there, in words for a page, by ``"target"``, ``"account"`` and ``"search"``.
+        view: the run as the pages see it, with what is loaded by now.
         using: held while the network or the model is at work.
     """
 
@@ -35,7 +46,11 @@ class Models:
     search: UnitSearch | None = None
     missing: dict[str, str] = field(default_factory=dict)
     using: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    view: RunView = field(init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.view = RunView(self.run)
 
     def start(self) -> None:
         """Begin to load, in a thread of its own."""
@@ -49,6 +64,7 @@ class Models:
             self._thread.join(seconds)
 
     def _load(self) -> None:
+        self._warm()
         try:
             search = open_search(self.run, load_vlm(self.run))
             search.prepare()
@@ -64,10 +80,43 @@ class Models:
             self._note("account", "The network is not at hand", error)
             return
         try:
-            self.account = open_account(self.run, self.target)
-            self.missing.pop("account")
+            account = open_account(self.run, self.target)
         except MammiError as error:
             self._note("account", "What units contribute to the outputs is not known", error)
+            return
+        small = account.n_units * len(account.films) <= MOST_VALUES
+        # A new view, since the old one keeps what it said without the network.
+        self.account = account
+        self.view = RunView(self.run, account=account, decide=self._decides if small else None)
+        self._warm()
+        self.missing.pop("account")
+        if small:
+            self._audit(account)
+
+    def _warm(self) -> None:
+        """Read what pages keep before somebody waits for it."""
+        try:
+            overview_page(self.view)
+            for layer in self.run.layers:
+                units_page(self.view, layer)
+            classes_page(self.view)
+        except MammiError as error:  # the page itself will say so
+            _log.warning("%s", error)
+
+    def _decides(self, output: int) -> Mapping[str, Any] | None:
+        if self.account is None:
+            return None
+        try:
+            return explain_class(self.account, output).to_dict()
+        except MammiError:  # no film stands for the class, or every film does: the page says what it knows without
+            return None
+
+    def _audit(self, account: Account) -> None:
+        """Ask which units react to the attributes that the run's own labels hold."""
+        try:
+            self.view.audit = audit(account).to_dict()
+        except MammiError as error:
+            _log.info("no audit: %s", error)
 
     def _note(self, what: str, words: str, error: MammiError) -> None:
         # The reason names folders: it is for the terminal, not for a page.

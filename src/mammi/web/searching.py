@@ -15,8 +15,8 @@ from mammi.web.models import Models
 
 __all__ = ["MOST", "search_page"]
 
-#: Units listed, at most.
-MOST = 100
+#: Units listed, at most; and how many of those that words do not find beyond chance follow the ones they do.
+MOST, NEXT = 100, 20
 #: Letters of a query that are read.
 LONGEST = 200
 
@@ -71,7 +71,8 @@ def search_page(
     listed = [row for row in rows if not words or row["named_so"] or row["r"] is not None]
     listed.sort(key=lambda row: (-(row["r"] if row["r"] is not None else -2.0), not row["named_so"]))
     # Units named so are what was asked for: they are listed wherever their correlation puts them.
-    shown = [row for place, row in enumerate(listed) if place < MOST or (words and row["named_so"])]
+    most = min(MOST, sum(row["beyond_chance"] for row in listed) + NEXT) if words else MOST
+    shown = [row for place, row in enumerate(listed) if place < most or (words and row["named_so"])]
     asked = {"q": words, "layer": layer, "only": only if only != "all" else None, "below": below, "feeds": feeds}
     data = {
         "asked": {**asked, "only": only},
