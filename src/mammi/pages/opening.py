@@ -1,5 +1,6 @@
 """A run with all that is known of it, as every face shows it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mammi.errors import InputError
@@ -10,10 +11,12 @@ from mammi.store.run import Run
 if TYPE_CHECKING:
     from mammi.explain.account import Account
 
-__all__ = ["know_account", "open_view"]
+__all__ = ["open_view"]
 
 #: Units listed from either end of a class.
 SHOWN = 12
+#: Contributions looked at for what decides a class, at most: 512 MB of them.
+MOST_VALUES = 2**26
 
 
 def open_view(run: Run, account: "Account | None" = None) -> RunView:
@@ -31,12 +34,13 @@ def open_view(run: Run, account: "Account | None" = None) -> RunView:
         places.setdefault((str(row["layer"]), int(row["unit"])), []).append(row)
     view = RunView(run, audit=kept(run, "audit"), places=places or None)
     if account is not None:
-        know_account(view, account)
+        view.account = account
+        if account.n_units * len(account.films) <= MOST_VALUES:
+            view.decide = _decider(account)
     return view
 
 
-def know_account(view: RunView, account: "Account") -> None:
-    """Let a view explain the outputs from now on."""
+def _decider(account: "Account") -> Callable[[int], dict[str, Any] | None]:
     from mammi.explain.classes import explain_class
 
     def decide(number: int) -> dict[str, Any] | None:
@@ -45,4 +49,4 @@ def know_account(view: RunView, account: "Account") -> None:
         except InputError:  # no film stands for this class, or every film does
             return None
 
-    view.account, view.decide = account, decide
+    return decide

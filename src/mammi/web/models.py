@@ -2,18 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mammi.errors import MammiError
 from mammi.explain.account import Account, open_account
-from mammi.explain.audit import audit
-from mammi.explain.classes import explain_class
 from mammi.explain.models import load_target, load_vlm
 from mammi.explain.search import UnitSearch, open_search
 from mammi.pages import RunView
 from mammi.pages.classes import classes_page
+from mammi.pages.opening import open_view
 from mammi.pages.overview import overview_page
 from mammi.pages.units import units_page
 from mammi.store.run import Run
@@ -21,8 +18,6 @@ from mammi.targets import Target
 
 __all__ = ["Models"]
 
-#: Contributions looked at for what decides a class and for the audit, at most: 512 MB of them.
-MOST_VALUES = 2**26
 _log = logging.getLogger("mammi.web")
 
 
@@ -50,7 +45,7 @@ class Models:
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.view = RunView(self.run)
+        self.view = open_view(self.run)
 
     def start(self) -> None:
         """Begin to load, in a thread of its own."""
@@ -84,14 +79,11 @@ class Models:
         except MammiError as error:
             self._note("account", "What units contribute to the outputs is not known", error)
             return
-        small = account.n_units * len(account.films) <= MOST_VALUES
         # A new view, since the old one keeps what it said without the network.
         self.account = account
-        self.view = RunView(self.run, account=account, decide=self._decides if small else None)
+        self.view = open_view(self.run, account)
         self._warm()
         self.missing.pop("account")
-        if small:
-            self._audit(account)
 
     def _warm(self) -> None:
         """Read what pages keep before somebody waits for it."""
@@ -102,21 +94,6 @@ class Models:
             classes_page(self.view)
         except MammiError as error:  # the page itself will say so
             _log.warning("%s", error)
-
-    def _decides(self, output: int) -> Mapping[str, Any] | None:
-        if self.account is None:
-            return None
-        try:
-            return explain_class(self.account, output).to_dict()
-        except MammiError:  # no film stands for the class, or every film does: the page says what it knows without
-            return None
-
-    def _audit(self, account: Account) -> None:
-        """Ask which units react to the attributes that the run's own labels hold."""
-        try:
-            self.view.audit = audit(account).to_dict()
-        except MammiError as error:
-            _log.info("no audit: %s", error)
 
     def _note(self, what: str, words: str, error: MammiError) -> None:
         # The reason names folders: it is for the terminal, not for a page.
