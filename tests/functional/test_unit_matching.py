@@ -130,6 +130,16 @@ def test_chance_is_what_shuffled_films_give_and_forgets_the_truth():
     assert not torch.isnan(chance_correlations(a, dead, torch.arange(400))).any()
 
 
+def test_chance_keeps_patients_of_unequal_numbers_of_films_whole():
+    """A unit that is alike on all films of a patient is as alike after the shuffle: end to end, blocks were cut apart."""
+    counts = torch.tensor([1, 6, 2, 5, 3, 4] * 10)
+    patients = torch.arange(60).repeat_interleave(counts)
+    a, b = noise(60, 20)[patients], noise(60, 20, seed=1)[patients]
+    whole = chance_correlations(a, b, patients, shuffles=20).square().mean()
+    equal = chance_correlations(noise(60, 20), noise(60, 20, seed=1), torch.arange(60), shuffles=20).square().mean()
+    assert whole > equal  # 60 patients of unequal weight are worth fewer than 60 films
+
+
 def test_chance_counts_that_films_of_a_patient_are_alike():
     # 10 patients of 40 films each, all alike: no more than 10 independent films.
     patients = torch.arange(400) // 40

@@ -5,6 +5,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mammi.errors import InputError
+from mammi.functional.chance import patient_shuffles
 
 __all__ = ["chance_correlations", "correlations", "match_units", "paired_correlations", "resampled_correlations"]
 
@@ -147,7 +148,7 @@ def chance_correlations(a: Tensor, b: Tensor, patients: Tensor, shuffles: int = 
     """Return how well each unit would find a partner if the two layers had nothing to do with each other.
 
     The films of one layer are shuffled against those of the other; each unit takes the best of all partners, which is
-    never less than what a pairing one to one leaves it. Patients are shuffled, and the films of each stay side by side,
+    never less than what a pairing one to one leaves it. Every patient takes another's place as a whole (`patient_shuffles`),
     so that it counts that films of one patient are alike.
 
     Args:
@@ -164,19 +165,13 @@ def chance_correlations(a: Tensor, b: Tensor, patients: Tensor, shuffles: int = 
         InputError: if a shape or type is wrong, or all films are of one patient: then nothing can be shuffled.
     """
     _check(a, b, patients)
-    numbers = torch.unique(patients, return_inverse=True)[1]
-    n_patients = int(numbers.max()) + 1
-    if n_patients < 2:
+    if len(torch.unique(patients)) < 2:
         raise InputError("'patients' names one patient only: there is no other to shuffle with")
-    generator = torch.Generator().manual_seed(seed)
-
-    def laid_out() -> Tensor:
-        return torch.randperm(n_patients, generator=generator)[numbers].argsort(stable=True)
-
-    x, y = _standardise(a), _standardise(b)
+    y = _standardise(b)
     best = []
-    for _ in range(shuffles):
-        r = x[laid_out()].T @ y[laid_out()]
+    for order in patient_shuffles(patients, shuffles, seed):
+        # Patients of unequal numbers of films: some films come twice, so means and lengths are taken anew.
+        r = _standardise(a[order]).T @ y
         largest = torch.where(torch.isnan(r), -torch.inf, r).amax(dim=1)
         best.append(torch.where(torch.isinf(largest), torch.nan, largest))
     return torch.stack(best).clamp(-1, 1)
