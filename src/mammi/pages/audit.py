@@ -1,9 +1,14 @@
 """What the units say of how a film was made and of whom, and how much of it reaches the outputs."""
 
+from typing import Any
+
 from mammi.pages.site import Page
 from mammi.pages.view import RunView
 
 __all__ = ["audit_page"]
+
+#: Gaps shown before all are.
+WIDEST = 20
 
 
 def audit_page(view: RunView) -> Page:
@@ -14,5 +19,12 @@ def audit_page(view: RunView) -> Page:
     ``high``, ``carried``, ``n_units``; ``units``: rows of ``attribute``, ``unit``, ``name``, ``effect``, ``q_value``,
     ``reacts``; ``confounders``: rows of ``attribute``, ``goes_with``, ``r``. Without it the page says how to make one.
     """
-    data = {"made": view.audit is not None, "audit": dict(view.audit) if view.audit is not None else None}
+    audit = None if view.audit is None else dict(view.audit)
+    data = {"made": audit is not None, "gaps": [] if audit is None else _clear(audit["gaps"]), "audit": audit}
     return Page("Audit", "audit.html", ("audit",), data)
+
+
+def _clear(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the widest gaps whose interval does not hold 0, the widest first."""
+    clear = [row for row in gaps if row["low"] is not None and (row["low"] > 0 or row["high"] < 0)]
+    return sorted(clear, key=lambda row: -abs(row["gap"]))[:WIDEST]

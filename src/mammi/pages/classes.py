@@ -1,5 +1,6 @@
 """The outputs of the network, and what decides each of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from mammi.errors import InputError
 from mammi.functional.agreement import auroc
+from mammi.pages.galleries import gallery, one_a_patient, ranked
 from mammi.pages.site import Page
 from mammi.pages.view import RunView, finite
 
@@ -14,6 +16,8 @@ __all__ = ["class_page", "classes_page", "output_names"]
 
 #: Below this share of films the area under the ROC curve hardly sees wrong labels.
 RARE = 0.01
+#: Films shown of a class, those that it is said of most surely; and concepts, before all are.
+SHOWN, TELLING = 7, 15
 
 
 def output_names(view: RunView) -> list[str]:
@@ -52,13 +56,27 @@ def class_page(view: RunView, number: int) -> Page:
         raise InputError(f"the network has outputs 0 to {len(names) - 1}, got {number}")
     decide = view.decide
     decided = view.once(f"decides {number}", lambda: decide(number)) if decide is not None else None
+    known = _class(view, number)
+    unit = known["unit"]
+    values = _logits(view, number, None if unit is None else (unit["layer"], unit["unit"]))
+    strongest = [] if values is None else one_a_patient(view, ranked(-values), SHOWN)
     data = {
-        **_class(view, number),
+        **known,
         "n_outputs": len(names),
+        "surest": gallery(view, strongest, values.astype(np.float32)) if values is not None else None,
+        "concepts": _telling(decided, "concepts"),
         "layer": view.account.layer if view.account is not None else None,
         "decided": None if decided is None else dict(decided),
     }
     return Page(f"What decides {names[number]}", "class.html", ("class", number), data)
+
+
+def _telling(decided: Mapping[str, Any] | None, rows: str) -> list[Any]:
+    """Return the rows that tell a class most from the others, in their order."""
+    if decided is None:
+        return []
+    by_size = sorted(decided[rows], key=lambda row: -abs(row["difference"] or 0.0))[:TELLING]
+    return [row for row in decided[rows] if row in by_size]
 
 
 def _class(view: RunView, number: int) -> dict[str, Any]:

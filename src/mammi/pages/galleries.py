@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mammi.pages.view import RunView, finite
 from mammi.pages.words import plural
 
-__all__ = ["K_PATIENTS", "gallery", "lowest_films", "spread_films", "withheld_because"]
+__all__ = ["K_PATIENTS", "gallery", "one_a_patient", "ranked", "spread_films", "withheld_because"]
 
 #: Pictures of a group of films are shown only if the films are of so many different patients.
 K_PATIENTS = 3
@@ -57,40 +57,32 @@ def withheld_because(patients: int) -> str:
     )
 
 
-def lowest_films(
-    view: RunView, activation: NDArray[np.float32], n: int, without: frozenset[int] = frozenset()
-) -> list[int]:
-    """Return the films that excite a unit least, one a patient, lowest first; ties by film.
+def ranked(activation: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the films on which a unit is finite, weakest first; ties by film."""
+    order = np.argsort(activation, kind="stable")  # NaN and infinity last
+    finite_on = np.isfinite(activation)
+    return order if finite_on.all() else order[finite_on[order]]
+
+
+def one_a_patient(view: RunView, order: NDArray[np.int64], n: int, without: frozenset[int] = frozenset()) -> list[int]:
+    """Return the first films of an order, one a patient.
 
     Args:
         view: the run.
-        activation: the unit's activation on every film; films on which it is not finite are left out.
+        order: rows of films.
         n: how many, at most.
-        without: patients, by number, to leave out where others are left: those of the examples.
+        without: patients, by number, that are passed over, unless there is nobody else.
     """
-    usable = np.flatnonzero(np.isfinite(activation))
-    if len(without) < len(np.unique(view.patients[usable])):
-        usable = usable[~np.isin(view.patients[usable], list(without))]
-    size = min(len(usable), 50 * n)
-    if not size:
-        return []
-    # Whatever is tied with the last one is looked at too, so that the order does not hang on the partition.
-    cut = np.partition(activation[usable], size - 1)[size - 1]
-    nearest = usable[activation[usable] <= cut]
-    nearest = nearest[np.argsort(activation[nearest], kind="stable")]
-    _, first = np.unique(view.patients[nearest], return_index=True)
-    return [int(film) for film in nearest[np.sort(first)[:n]]]
+    chosen: dict[int, int] = {}
+    passed: dict[int, int] = {}
+    for film in order:
+        patient = int(view.patients[film])
+        (passed if patient in without else chosen).setdefault(patient, int(film))
+        if len(chosen) == n:
+            break
+    return list((chosen or passed).values())[:n]
 
 
-def spread_films(activation: NDArray[np.float32], shares: Sequence[float]) -> list[int]:
-    """Return one film for each share: the film with that share of the others below it; ties by film.
-
-    Args:
-        activation: the unit's activation on every film; films on which it is not finite are left out.
-        shares: each in [0, 1].
-    """
-    usable = np.flatnonzero(np.isfinite(activation))
-    if not len(usable):
-        return []
-    order = usable[np.argsort(activation[usable], kind="stable")]
-    return [int(order[round(share * (len(order) - 1))]) for share in shares]
+def spread_films(order: NDArray[np.int64], shares: Sequence[float]) -> list[int]:
+    """Return one film for each share: the film with that share of the others before it in an order."""
+    return [int(order[round(share * (len(order) - 1))]) for share in shares] if len(order) else []

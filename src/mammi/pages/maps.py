@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mammi.pages.charts import at, chart
 from mammi.pages.view import RunView, finite
@@ -15,6 +17,8 @@ __all__ = ["concept_map", "mark", "unit_map"]
 
 #: Films from which the map is made, in stretches of so many, spread evenly; and units on it, at most.
 MAP_FILMS, STRETCH, MAP_UNITS = 2048, 128, 2000
+#: Units up to which all axes are found, beyond which only the first two.
+SMALL = 64
 #: Names with a mark of their own on the map.
 MARKED = 6
 
@@ -34,8 +38,8 @@ MARKS = (
 def concept_map(view: RunView, layer: str) -> dict[str, Any]:
     """Place the units of a layer in a plane, so that units that fire for the same films lie near each other.
 
-    The first two principal components of the units' standardised activations over at most 2,048 films, each axis scaled
-    to [-1, 1]; of a layer of more than 2,000 units, every so-many-th is placed. A unit that never varies has no place.
+    The first two principal components of the units' standardised activations over at most 2,048 films, both axes on
+    one scale, within [-1, 1]; of a layer of more than 2,000 units, every so-many-th is placed. A unit that never varies has no place.
 
     Returns:
         ``points``: ``unit``, ``name``, ``x``, ``y``, ``mark`` (place of its name among ``names``, -1 for another name,
@@ -44,13 +48,15 @@ def concept_map(view: RunView, layer: str) -> dict[str, Any]:
     """
     units = view.units(layer)
     wanted = np.unique(np.linspace(0, len(units) - 1, min(len(units), MAP_UNITS)).astype(np.int64))
-    films = _stretches(len(view.films))
-    values = view.run.activations(layer)[wanted][:, films].astype(np.float64)
-    spread = values.std(axis=1, keepdims=True) if len(films) else np.zeros((len(values), 1))
+    activations = view.run.activations(layer)
+    stretches = _stretches(activations.shape[1])
+    values = np.concatenate([activations[wanted, films] for films in stretches], axis=1).astype(np.float64)
+    n_films = values.shape[1]
+    spread = values.std(axis=1, keepdims=True) if n_films else np.zeros((len(values), 1))
     usable = np.isfinite(values).all(axis=1) & (spread[:, 0] > 1e-12)
     values, wanted = (values[usable] - values[usable].mean(axis=1, keepdims=True)) / spread[usable], wanted[usable]
     if not len(values):
-        return {"points": [], "names": [], "explained": None, "films": len(films)}
+        return {"points": [], "names": [], "explained": None, "films": n_films}
     places, explained = _plane(values)
     rows = units.iloc[wanted]
     common = [str(name) for name in rows["name"][rows["n_concepts"] > 0].value_counts().head(MARKED).index]
@@ -68,36 +74,42 @@ def concept_map(view: RunView, layer: str) -> dict[str, Any]:
         # The unit in the middle of them, not a point between: a name stands beside a mark of its own.
         middle = mine[((mine - np.median(mine, axis=0)) ** 2).sum(axis=1).argmin()]
         names.append({"name": name, "units": len(mine), "x": finite(middle[0]), "y": finite(middle[1])})
-    return {"points": points, "names": names, "explained": finite(explained), "films": len(films)}
+    return {"points": points, "names": names, "explained": finite(explained), "films": n_films}
 
 
-def _stretches(n_films: int) -> NDArray[np.int64]:
+def _stretches(n_films: int) -> list[slice]:
     """Return films in stretches, spread evenly: neighbours on disk are read together."""
     if n_films <= MAP_FILMS:
-        return np.arange(n_films)
+        return [slice(0, n_films)]
     starts = np.linspace(0, n_films - STRETCH, MAP_FILMS // STRETCH).astype(np.int64)
-    return (starts[:, None] + np.arange(STRETCH)).ravel()
+    return [slice(int(start), int(start) + STRETCH) for start in starts]
 
 
 def _plane(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the first two principal components of rows, scaled to [-1, 1], and the share of variance they hold."""
-    centred = values - values.mean(axis=0)
+    """Return the first two principal components of rows, within [-1, 1], and the share of variance they hold."""
+    rows = torch.from_numpy(values - values.mean(axis=0))
     # The products of the rows: units x units, however many films there are.
-    powers, axes = np.linalg.eigh(centred @ centred.T)
-    powers = np.maximum(powers[::-1], 0.0)
+    products = rows @ rows.T
+    total = float(products.trace())
+    if len(products) > SMALL:
+        # Any start will do that is not at right angles to the answer; a fixed one gives the same picture again.
+        start = np.random.default_rng(0).standard_normal(len(products))
+        product = LinearOperator(
+            tuple(products.shape), lambda v: (products @ torch.from_numpy(v.ravel())).numpy(), dtype=np.float64
+        )
+        powers, axes = eigsh(product, k=2, v0=start)
+    else:
+        powers, axes = np.linalg.eigh(products.numpy())
+    order = np.argsort(-powers)[:2]
+    powers = np.maximum(powers[order], 0.0)
     places = np.zeros((len(values), 2))
-    n_axes = min(2, len(values))
-    places[:, :n_axes] = axes[:, ::-1][:, :n_axes] * np.sqrt(powers[:n_axes])
+    places[:, : len(order)] = axes[:, order] * np.sqrt(powers)
     # The sign of an axis is free: the longer side points right and up, so that the same run gives the same picture.
     for axis in range(2):
         if -places[:, axis].min() > places[:, axis].max():
             places[:, axis] *= -1
-    middle = (places.max(axis=0) + places.min(axis=0)) / 2
-    widest = (places - middle).max(axis=0)
-    total = powers.sum()
-    return (places - middle) / np.where(widest > 0, widest, 1.0), float(
-        powers[:2].sum() / total
-    ) if total > 0 else np.nan
+    places -= (places.max(axis=0) + places.min(axis=0)) / 2
+    return places / (places.max() or 1.0), float(powers.sum()) / total if total > 0 else np.nan
 
 
 def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noqa: ANN401 - the Links of a face
@@ -106,12 +118,14 @@ def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noq
     The links are left out of the order of the tab key: the table below lists the same units.
     """
     width, height, edge = 640, 440, 26
+    widest, highest = (max((abs(point[axis]) for point in found["points"]), default=1) or 1 for axis in "xy")
+    scale = min((width / 2 - edge) / widest, (height / 2 - edge) / highest)
 
     def across(x: float) -> float:
-        return edge + (width - 2 * edge) * (x + 1) / 2
+        return width / 2 + scale * x
 
     def down(y: float) -> float:
-        return edge + (height - 2 * edge) * (1 - y) / 2
+        return height / 2 - scale * y
 
     order = {None: 0, -1: 1}
     parts = []

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from mammi.data import normalise_label
 from mammi.errors import RunError
-from mammi.functional.agreement import pearson
+from mammi.functional.quick_agreement import correlations
 from mammi.functional.truth_ranks import risk_coverage, skewness
 from mammi.pages.galleries import withheld_because
 from mammi.pages.reasons import count_reasons
@@ -27,8 +26,6 @@ CONCEPTS = 40
 GLANCE = 9
 #: Names that can be checked against labels, at least, for a curve to mean anything.
 CHECKABLE = 5
-#: Units that are correlated together: bounds memory.
-TILE = 64
 
 
 def overview_page(view: RunView) -> Page:
@@ -153,7 +150,7 @@ def _checked(view: RunView) -> dict[str, Any] | None:
         checkable = units[units["first"].map(lambda term: str(term) in known)]
         if not len(checkable):
             continue
-        r = _correlations(view, layer, checkable["unit"].to_numpy())
+        r = correlations(view.run.activations(layer)[checkable["unit"].to_numpy()], view.known_labels)
         for row, values in zip(checkable.to_dict("records"), r, strict=True):
             absent = str(row["name"]).startswith("NOT ")
             usable = np.where(np.isnan(values), -np.inf, -values if absent else values)
@@ -173,22 +170,15 @@ def _checked(view: RunView) -> dict[str, Any] | None:
     }
 
 
-def _correlations(view: RunView, layer: str, units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Correlate units with the labels of the films: ``(n_units, n_labels)``."""
-    activations, labels = view.run.activations(layer), torch.from_numpy(view.labels)
-    parts = [units[start : start + TILE] for start in range(0, len(units), TILE)]
-    return np.concatenate([pearson(torch.from_numpy(activations[part]).T, labels).numpy() for part in parts])
-
-
 def _warnings(view: RunView) -> list[str]:
     counts, manifest = view.run.manifest["counts"], view.run.manifest
     said = []
     if counts["unreadable"]:
-        said.append(f"{plural(counts['unreadable'], 'film')} could not be read and were left out.")
+        said.append(f"Left out, since they could not be read: {plural(counts['unreadable'], 'film')}.")
     if counts["with_warnings"]:
-        said.append(f"{plural(counts['with_warnings'], 'film')} had something odd about the file, and were read.")
+        said.append(f"Read, though something was odd about the file: {plural(counts['with_warnings'], 'film')}.")
     if counts["same_pixels"]:
-        said.append(f"{plural(counts['same_pixels'], 'film')} have the same pixels as another film.")
+        said.append(f"With the same pixels as another film: {plural(counts['same_pixels'], 'film')}.")
     if not view.patients_known:
         said.append("It is not known who is on each film: every film counts as a patient of its own.")
     if not view.label_names:

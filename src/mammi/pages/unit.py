@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mammi.functional.agreement import agreement
 from mammi.functional.patient_jackknife import pearson_margins
-from mammi.pages.galleries import gallery, lowest_films, spread_films
+from mammi.functional.quick_agreement import area_under_precision_recall, correlations
+from mammi.pages.galleries import gallery, one_a_patient, ranked, spread_films
 from mammi.pages.senses import sense_galleries
 from mammi.pages.site import Page
 from mammi.pages.view import RunView, finite
@@ -44,6 +43,7 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
     kept, following = _concepts(view, layer, index)
     examples = [int(example["film"]) for example in view.rows("examples", layer, index, SHOWN)]
     of_examples = frozenset(int(view.patients[film]) for film in examples)
+    order = ranked(activation)
     n_units = len(view.units(layer))
     named = bool(kept)
     title = f"{layer}:{index} {row['name']}" if named else f"{layer}:{index} no concept"
@@ -61,8 +61,8 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
         "senses": sense_galleries(view, activation, kept),
         "n_examples": int(row["n_examples"]),
         "examples": gallery(view, examples, activation),
-        "counter": gallery(view, lowest_films(view, activation, COUNTER, of_examples), activation),
-        "spread": gallery(view, spread_films(activation, SPREAD), activation, [_place(share) for share in SPREAD]),
+        "counter": gallery(view, one_a_patient(view, order, COUNTER, of_examples), activation),
+        "spread": gallery(view, spread_films(order, SPREAD), activation, [_place(share) for share in SPREAD]),
         "patients_known": view.patients_known,
         "histogram": _histogram(activation, examples),
         "labels": _labels(view, activation),
@@ -121,24 +121,25 @@ def _labels(view: RunView, activation: NDArray[np.float32]) -> dict[str, Any]:
     """Compare the unit with the labels of the films: correlation with its interval over patients, and AUPRC."""
     if not view.label_names:
         return {"n": 0, "rows": []}
-    r, low, high = pearson_margins(activation, view.labels, view.patients)
+    r = correlations(activation[None], view.known_labels)[0]
     best = [
         int(label) for label in np.argsort(-np.abs(np.nan_to_num(r)), kind="stable")[:LABELS] if np.isfinite(r[label])
     ]
-    found = agreement(torch.from_numpy(activation)[:, None], torch.from_numpy(view.labels[:, best])) if best else None
-    rows = [
-        {
-            "label": view.label_names[label],
-            "r": finite(r[label]),
-            "low": finite(low[label]),
-            "high": finite(high[label]),
-            "auprc": finite(found.auprc[0, place].item()),
-            "prevalence": finite(found.prevalence[place].item()),
-            "films": int(found.known[place]),
-        }
-        for place, label in enumerate(best)
-        if found is not None
-    ]
+    bounds = pearson_margins(activation, view.labels[:, best], view.patients)
+    rows = []
+    for label, r_of, low, high in zip(best, *bounds, strict=True):
+        area, prevalence = area_under_precision_recall(activation, view.labels[:, label])
+        rows.append(
+            {
+                "label": view.label_names[label],
+                "r": finite(r_of),
+                "low": finite(low),
+                "high": finite(high),
+                "auprc": finite(area),
+                "prevalence": finite(prevalence),
+                "films": int((~np.isnan(view.labels[:, label])).sum()),
+            }
+        )
     return {"n": len(view.label_names), "rows": rows}
 
 

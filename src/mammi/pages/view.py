@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mammi.data import normalise_label
 from mammi.errors import InputError, RunError
+from mammi.functional.quick_agreement import KnownConcepts
 from mammi.store.run import CERTAINTY, Run
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class RunView:
     audit: Mapping[str, Any] | None = field(default=None, repr=False)
     places: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]] | None = field(default=None, repr=False)
 
-    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """Return what ``make`` gives, made the first time it is asked for under this name."""
@@ -90,8 +91,13 @@ class RunView:
 
     @cached_property
     def labels(self) -> NDArray[np.float64]:
-        """Labels of the films, 1, 0 or NaN: ``(n_films, n_labels)``."""
-        return self.run.labels.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        """Labels of the films, 1, 0 or NaN: ``(n_films, n_labels)``, one label after the other in memory."""
+        return np.array(self.run.labels.to_numpy(dtype=np.float64, na_value=np.nan), order="F")
+
+    @cached_property
+    def known_labels(self) -> KnownConcepts:
+        """The labels, made ready to be correlated with units."""
+        return KnownConcepts.of(self.labels)
 
     def label_of(self, name: str) -> int | None:
         """Return the number of the label of that name, in any case; None if there is none."""

@@ -138,7 +138,7 @@ def write_report_folder(
                 render(page, below if path.parent != aside else site), encoding="utf-8"
             )
             path.with_name(f"{path.name}.json").write_text(twin(page), encoding="utf-8")
-            if page.place[0] in ("overview", "unit", "units"):
+            if page.place[0] in ("overview", "unit", "units", "class"):
                 films |= _shown(page.data)
             if page.place[0] == "unit":
                 done += 1
@@ -190,11 +190,12 @@ def _pages(view: RunView) -> Iterator[Page]:
 
 
 def _shown(data: Mapping[str, Any]) -> set[str]:
-    """Return the films whose pictures the first page, a page of units or of one unit shows: those that are not withheld."""
+    """Return the films whose pictures the first page, or one of units, a unit or a class shows: those that are not withheld."""
     for few in ("glance", "rows"):
         if few in data:
             return {film for row in data[few] if not row["withheld"] for film in row["films"]}
-    groups = [data["examples"], data["counter"], data["spread"], *(sense["films"] for sense in data["senses"])]
+    groups = [data.get(name) for name in ("examples", "counter", "spread", "surest")]
+    groups += [sense["films"] for sense in data.get("senses", ())]
     return {film["id"] for group in groups if group and not group["withheld"] for film in group["films"]}
 
 
