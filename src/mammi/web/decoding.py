@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from time import monotonic
 from typing import IO
 
@@ -150,7 +151,7 @@ def _limit_memory(memory: int) -> None:
 def main() -> None:
     """Decode films from standard input until it ends."""
     with suppress(ImportError):  # what every DICOM film needs, before memory is counted
-        pass
+        import_module("pydicom.pixels")
     # Libraries that print must not print between the pixels.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
