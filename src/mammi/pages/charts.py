@@ -15,10 +15,15 @@ from mammi.pages.words import count, decimals, number, percent, plural
 __all__ = ["at", "bar", "chart", "coverage", "curve", "histogram", "interval", "spoken", "step", "steps"]
 
 
-def chart(name: str, width: int, height: int, title: str, description: str, parts: Sequence[str]) -> Markup:
-    """Put parts into a frame that a screen reader announces by its title and description."""
+def chart(
+    name: str, width: int, height: int, title: str, description: str, parts: Sequence[str], *, role: str = "img"
+) -> Markup:
+    """Put parts into a frame that a screen reader announces by its title and description.
+
+    ``role`` is ``"group"`` where parts are links: those of a picture would be hidden from it.
+    """
     return Markup(  # noqa: S704 - numbers, and words that are escaped
-        f'<svg class="chart {escape(name)}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart {escape(name)}" viewBox="0 0 {width} {height}" role="{role}" '
         f'aria-labelledby="{escape(name)}-t {escape(name)}-d"><title id="{escape(name)}-t">{escape(title)}</title>'
         f'<desc id="{escape(name)}-d">{escape(description)}</desc>{"".join(parts)}</svg>'
     )

@@ -138,7 +138,7 @@ def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noq
             kind, shape = f"m{mark}", f'<path d="{MARKS[mark]}"/>'
         href = escape(links.page("unit", layer, point["unit"]))
         parts.append(
-            f'<a href="{href}" tabindex="-1" class="{kind}"><g transform="translate({place})">{shape}'
+            f'<a href="{href}" tabindex="-1" class="{kind}" aria-label="{title}"><g transform="translate({place})">{shape}'
             f"<title>{title}</title></g></a>"
         )
     taken: list[tuple[float, float, float]] = []
@@ -158,7 +158,7 @@ def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noq
         f"{plural(len(found['points']), 'unit')}, near each other where they fire for the same films; the two axes hold "
         f"{percent(found['explained'])} of what the units differ in. The table below lists them."
     )
-    return chart("map", width, height, f"Map of the units of {layer}", description, parts)
+    return chart("map", width, height, f"Map of the units of {layer}", description, parts, role="group")
 
 
 def _meets(taken: list[tuple[float, float, float]], left: float, y: float, wide: float) -> bool:
