@@ -1,5 +1,6 @@
 """``mammi demo``: the main job on drawn films, offline, from nothing to a report."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,10 +33,13 @@ def demo(
     """Draw chest films with known findings, name the units of a small network that reads them, and write a report."""
     from mammi.concepts import build_concepts, read_reports
     from mammi.data import ProbingSet
+    from mammi.explain.account import open_account
+    from mammi.explain.audit import audit
+    from mammi.explain.kept import keep
     from mammi.functional.fingerprint import fingerprint_value
     from mammi.phantoms import write_cohort
     from mammi.pipeline import annotate
-    from mammi.reports import write_report
+    from mammi.reports import write_report_folder
     from mammi.targets import Target, create_target, randomised
     from mammi.vlms import create_vlm
 
@@ -66,8 +70,10 @@ def demo(
         nothing = randomised(target, settling, seed=seed)
         random = name_units("random weights", nothing, "calibrated")
         random_published = name_units("random weights published rule", nothing, "mammi")
+        account = open_account(run, target, progress=progress)
+        keep(run, "audit", audit(account, drawn / "labels.csv", progress=progress).to_dict())
         # Drawn films show nobody: here, and only here, pictures are on without being asked for.
-        report = write_report(run, folder / "report.html", with_images=True, progress=progress)
+        report = write_report_folder(run, folder / "report", with_images=True, account=account, progress=progress)
 
     shown = table("output unit", "named", "effect", "q", "", right=("effect", "q"))
     accuracy = _accuracy(run)
@@ -89,7 +95,8 @@ def demo(
     out.print(rows)
     out.print(
         f"{run.manifest['counts']['films']} films, {len(concepts)} concepts, {len(LAYERS)} layers, "
-        f"{time.monotonic() - began:.0f} s. report: {report.resolve()}",
+        f"{time.monotonic() - began:.0f} s. report: {(report / 'index.html').resolve()}\n"
+        f"explorer: mammi serve {shlex.quote(str(run.folder))} --with-images",
         markup=False,
         soft_wrap=True,
     )
