@@ -76,6 +76,18 @@ def test_names_are_checked_against_labels(view):
     assert found["risk"][-1] == pytest.approx(1 - found["right"] / 2)
 
 
+def test_a_unit_that_fires_when_a_concept_is_absent_is_right_if_it_goes_with_it_least(view, monkeypatch):
+    monkeypatch.setattr("mammi.pages.overview.CHECKABLE", 1)
+    rows = view.units(HEAD)
+    monkeypatch.setattr(view, "units", lambda layer: rows[rows["unit"] == 0] if layer == HEAD else rows[:0])
+    # The head's first unit is what the label was made from: it goes with it most.
+    assert overview_page(view).data["checked"]["right"] == 1
+    turned = rows.assign(name="NOT effusion")
+    monkeypatch.setattr(view, "units", lambda layer: turned[turned["unit"] == 0] if layer == HEAD else rows[:0])
+    view._kept.clear()
+    assert overview_page(view).data["checked"]["right"] == 0
+
+
 def test_a_run_without_much(tmp_path, site):
     run = write_small_run(tmp_path / "run", labels=False, patients=False, control=False, method="mammi")
     view = RunView(run)

@@ -11,7 +11,7 @@ from mammi.errors import ImageError, RunError
 from mammi.pages import ASSETS
 from mammi.pages.words import decimals
 from mammi.reports import write_report_folder
-from mammi.reports.folder import FolderLinks
+from mammi.reports.folder import FolderLinks, _shown
 from small_run import HEAD, LAYER, N_FILMS, SECRET, TWO_PATIENTS, write_small_run
 
 
@@ -112,6 +112,18 @@ def test_pictures_only_when_asked_for_and_never_those_withheld(report, plain):
     assert "films/" not in page
     assert "pictures of patients" in (report / "index.html").read_text(encoding="utf-8")
     assert "pictures of patients" not in (plain / "index.html").read_text(encoding="utf-8")
+
+
+def test_films_of_withheld_groups_are_not_copied():
+    def group(film, withheld=""):
+        return {"films": [{"id": film}], "withheld": withheld}
+
+    unit = {"examples": group("a", "why"), "counter": group("b"), "spread": group("c"), "senses": [{"films": None}]}
+    assert _shown(unit) == {"b", "c"}
+    assert _shown({**unit, "senses": [{"films": group("d")}, {"films": group("e", "why")}]}) == {"b", "c", "d"}
+    assert _shown({"surest": group("f", "why")}) == set()
+    assert _shown({"surest": None}) == set()
+    assert _shown({"rows": [{"films": ["g"], "withheld": "why"}, {"films": ["h"], "withheld": ""}]}) == {"h"}
 
 
 def test_is_written_once_more_the_same(plain, run, tmp_path):
