@@ -184,7 +184,12 @@ def draw_gaps(rows: list[tuple[str, float, float, float, str]], path: Path) -> N
         axis.plot([low, high], [-place, -place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axis.plot(value, -place, "o", color=colour, markersize=6)
         axis.annotate(
-            f"{value:+.2f}", (max(high, value), -place), (8, -3), textcoords="offset points", fontsize=8, color=INK
+            f"{round(value, 2) + 0:+.2f}",
+            (max(high, value), -place),
+            (8, -3),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
         )
     axis.axvline(0, color=QUIET, linewidth=0.8, zorder=0)
     axis.set_yticks([-place for place in range(len(rows))], [row[0] for row in rows], fontsize=8.5)
@@ -213,16 +218,16 @@ def main() -> None:
         )
         print(f"\n{spec}: {found.n_films} films of {found.n_patients} patients")
         print("\n".join(found.sentences))
-    label = found.attributes[0].label
-    units = found.reacting(label, FINDING)
+        label = found.attributes[0].label
+        units = found.reacting(label, FINDING)
+        seen = pairs(account)
+        truth = show_truth(account, seen, units, c)
     names = run.units[run.units["layer"] == account.layer]["name"].tolist()
     print("\ngaps along the marker")
     columns = ["films", "gap", "low", "high", "carried", "carried_low", "carried_high", "share", "n_units", "n_films"]
     print(found.gaps.loc[found.gaps["attribute"] == label, columns].round(3).to_string(index=False))
     print(found.confounders.head(3).round(2).to_string(index=False))
 
-    seen = pairs(account)
-    truth = show_truth(account, seen, units, c)
     table = found.carried[(found.carried["attribute"] == label)].set_index("unit")
     print("\nthe ten units that truly carry most: truth, audit, r at the same finding, q, name")
     for unit in np.argsort(-np.abs(truth))[:10].tolist():
