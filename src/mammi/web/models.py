@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,10 @@ MOST_VALUES = 2**26
 _log = logging.getLogger("mammi.web")
 
 
+class _StoppedError(Exception):
+    """The explorer ends while its models are still being loaded."""
+
+
 @dataclass(eq=False)
 class Models:
     """What explanations and searches need, as far as it is there.
@@ -47,6 +52,7 @@ class Models:
     missing: dict[str, str] = field(default_factory=dict)
     using: threading.Lock = field(default_factory=threading.Lock, repr=False)
     view: RunView = field(init=False, repr=False)
+    _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,16 +64,30 @@ class Models:
         self._thread = threading.Thread(target=self._load, name="models", daemon=True)
         self._thread.start()
 
+    def stop(self, seconds: float = 20.0) -> None:
+        """Give up loading at the next step, and wait for that: a process must not end in the middle of one."""
+        self._stopping.set()
+        self.wait(seconds)
+
     def wait(self, seconds: float | None = None) -> None:
         """Wait until everything is loaded or known not to be loadable."""
         if self._thread is not None:
             self._thread.join(seconds)
 
+    def _go_on(self, step: str, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise _StoppedError
+
     def _load(self) -> None:
+        with suppress(_StoppedError):
+            self._load_all()
+
+    def _load_all(self) -> None:
         self._warm()
+        self._go_on("", 0, 0)
         try:
             search = open_search(self.run, load_vlm(self.run))
-            search.prepare()
+            search.prepare(self._go_on)
             self.search = search
             self.missing.pop("search")
         except MammiError as error:
@@ -80,7 +100,7 @@ class Models:
             self._note("account", "The network is not at hand", error)
             return
         try:
-            account = open_account(self.run, self.target)
+            account = open_account(self.run, self.target, progress=self._go_on)
         except MammiError as error:
             self._note("account", "What units contribute to the outputs is not known", error)
             return
@@ -114,7 +134,7 @@ class Models:
     def _audit(self, account: Account) -> None:
         """Ask which units react to the attributes that the run's own labels hold."""
         try:
-            self.view.audit = audit(account).to_dict()
+            self.view.audit = audit(account, progress=self._go_on).to_dict()
         except MammiError as error:
             _log.info("no audit: %s", error)
 
