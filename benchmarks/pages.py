@@ -3,7 +3,8 @@
     python benchmarks/pages.py [UNITS FILMS]
 
 The first page of a kind also reads what is kept for all later ones (tables, labels, the map of a layer): it is stated
-apart. Pages are data and HTML together; pictures are not drawn. Writes a run of about 400 MB to a temporary folder.
+apart. Pages are data, HTML and JSON together; CPU is that of all threads, and
+does not count neighbours on the machine; pictures are not drawn. Writes a run of about 400 MB to a temporary folder.
 """
 
 import sys
@@ -176,16 +177,19 @@ def main() -> None:
             "audit": lambda n: audit_page(view),
             "method": lambda n: method_page(view),
         }
-        print(f"{'page':<18}{'first, ms':>10}{'median, ms':>12}{'slowest, ms':>13}{'KB':>6}")
+        print(f"{'page':<18}{'first, ms':>10}{'median, ms':>12}{'slowest, ms':>13}{'CPU, ms':>9}{'KB':>6}")
         for kind, make in kinds.items():
-            took, size = [], 0
+            took, busy, size = [], [], 0
             for n in range(PAGES + 1):
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 page = make(n)
                 size = len(render(page, site))
                 twin(page)
                 took.append(1000 * (time.perf_counter() - began))
-            print(f"{kind:<18}{took[0]:>10.0f}{median(took[1:]):>12.1f}{max(took[1:]):>13.1f}{size // 1000:>6}")
+                busy.append(1000 * (time.process_time() - worked))
+            print(
+                f"{kind:<18}{took[0]:>10.0f}{median(took[1:]):>12.1f}{max(took[1:]):>13.1f}{median(busy[1:]):>9.1f}{size // 1000:>6}"
+            )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md", "README.md", "docs/compare.md"])
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "README.md", "docs/compare.md", "docs/explain.md"])
 def test_commands_and_code_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

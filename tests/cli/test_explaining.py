@@ -61,14 +61,13 @@ def test_it_prints_predictions_units_and_the_sum(job, page):
     assert re.search(r"phantom, units of layer3; compared with 40 films of \d+ patients", printed)
     for row in found["predictions"]:
         said = "present" if row["called"] else "absent"
-        pattern = (
-            rf"^{row['output']} +{re.escape(format(row['logit'], '+.3f'))} +- +\S+ +{said} +{row['percentile']:.0f}"
-        )
+        pattern = rf"^{row['output']} +{re.escape(format(row['logit'], '+.3f'))} +\S+ +{said} +{row['percentile']:.0f}"
         assert re.search(pattern, printed, re.MULTILINE)
     for output in found["outputs"]:
         assert output["sentence"] in printed
         for unit in output["units"]:
             assert re.search(rf"layer3:{unit['unit']} .*{re.escape(format(unit['contribution'], '+.4f'))}", printed)
+    assert "probability" not in printed  # the phantom gives logits
     assert "no picture of the film is on the page" in page[0].stderr
     assert "ward-7" not in printed
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mammi.capture import plan_layers, plan_maps
+from mammi.data import read_film
 from mammi.errors import CaptureError, InputError
 from mammi.explain.where import cell_maps, lay_on_film, unit_maps
 from mammi.targets import Preprocessing, create_target
@@ -278,3 +279,24 @@ def test_a_vision_transformer_of_timm():
         assert found.maps.shape == (2, 50, 80)
         assert np.abs(found.maps).max() > 0
         assert found.kind == "gradient x activation at blocks.0"
+
+
+def test_a_real_network_on_real_films(shared_data):
+    """A vector layer behind average, linear layer, normalisation and hard swish, against its slope worked out by hand."""
+    folder = shared_data / "mobilenet_nih"
+    target = create_target(f"{folder / 'model.py'}:MNV3S", folder / "weights.pt", resize="crop")
+    images = shared_data / "nih" / "images"
+    film = read_film(sorted(images.iterdir())[7])
+    units = [3, 700, 1279]
+    found = unit_maps(target, plan(target, "hs3"), film, units, at=plan(target, "hs2"))
+    assert found.maps.shape == (3, *film.pixels.shape)
+    model = target.model
+    with torch.no_grad():
+        maps = model.features(target.view(film)[None])[0]
+        norm = model.bn3
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        pre = (model.linear3(maps.mean((1, 2))) - norm.running_mean) * scale + norm.bias
+        slope = torch.where(pre <= -3, 0.0, torch.where(pre >= 3, 1.0, pre / 3 + 0.5)) * scale
+        by_hand = [slope[u] * torch.einsum("k,khw->hw", model.linear3.weight[u], maps) / 49 for u in units]
+    expected = lay_on_film(torch.stack(by_hand), target.preprocessing, film.pixels.shape)
+    np.testing.assert_allclose(found.maps, expected, atol=1e-5, rtol=1e-4)

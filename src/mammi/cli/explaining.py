@@ -106,16 +106,15 @@ def _show(found: "FilmExplanation") -> None:
     for note in found.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     explained = {output.prediction.number for output in found.outputs}
-    rows = table(
-        *("output", "logit", "probability", "threshold", "called", "percentile", ""),
-        right=("logit", "probability", "threshold", "percentile"),
-    )
+    linked = any(row.probability is not None for row in found.predictions)
+    columns = ["output", "logit", *(["probability"] if linked else []), "threshold", "called", "percentile", ""]
+    rows = table(*columns, right=("logit", "probability", "threshold", "percentile"))
     for row in found.predictions:
         called = "no labels" if row.called is None else "present" if row.called else "absent"
         rows.add_row(
             escape(row.output),
             f"{row.logit:+.3f}",
-            _number(row.probability, ".3f"),
+            *([_number(row.probability, ".3f")] if linked else []),
             _number(row.threshold, "+.3f"),
             called,
             _number(row.percentile, ".0f"),

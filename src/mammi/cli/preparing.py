@@ -8,6 +8,7 @@ import typer
 
 from mammi.cli.app import command, concepts_app, phantoms_app
 from mammi.cli.console import err, out, progress_bars
+from mammi.errors import InputError
 
 __all__ = ["concepts_build", "phantoms_write"]
 
@@ -67,10 +68,18 @@ def phantoms_write(
         ImageFormat.png
     ),
     masks: Annotated[bool, typer.Option("--masks", help="Write the findings' masks too.")] = False,
+    shortcut: Annotated[
+        str | None, typer.Option(help="Plant an arrow of lead that goes with this finding; column 'marker'.")
+    ] = None,
+    with_finding: Annotated[float, typer.Option(help="Share of films with that finding that carry the arrow.")] = 0.9,
+    without: Annotated[float, typer.Option(help="Share of the other films that carry it.")] = 0.05,
 ) -> None:
     """Draw chest films with known findings, with labels, boxes and reports."""
-    from mammi.phantoms import write_cohort
+    from mammi.phantoms import Shortcut, write_cohort
 
+    if shortcut is None and (with_finding, without) != (Shortcut.with_finding, Shortcut.without):
+        raise InputError("'--with-finding' and '--without' say how often the arrow lies: give '--shortcut FINDING' too")
+    planted = Shortcut(shortcut, with_finding, without) if shortcut is not None else None
     with progress_bars() as progress:
-        write_cohort(folder, films, seed, image_format.value, masks, progress)
+        write_cohort(folder, films, seed, image_format.value, masks, progress, shortcut=planted)
     out.print(f"{films:,} films: {folder}", markup=False, soft_wrap=True)

@@ -91,15 +91,14 @@ class Ablated:
         self._training.clear()
 
     def _held(self, value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
-        self.plan.one_tensor(value)  # refuses what has other axes than planned
-        held: Tensor = value.clone()
-        axis = 1 if self.plan.layout in ("vector", "map") else held.ndim - 1
-        units = self._units.to(held.device)
-        size = [len(units) if place == axis else length for place, length in enumerate(held.shape)]
-        values = self._values.to(held.device, held.dtype)
-        values = values.reshape([-1 if place == axis else 1 for place in range(held.ndim)]).expand(size)
+        given = self.plan.one_tensor(value)
+        axis = 1 if self.plan.layout in ("vector", "map") else given.ndim - 1
+        units = self._units.to(given.device)
+        size = [len(units) if place == axis else length for place, length in enumerate(given.shape)]
+        values = self._values.to(given.device, given.dtype)
+        values = values.reshape([-1 if place == axis else 1 for place in range(given.ndim)]).expand(size)
         self._calls += 1
-        return held.index_copy(axis, units, values)
+        return given.index_copy(axis, units, values)  # a copy: the layer's own output may be needed elsewhere
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Tensor:  # noqa: ANN401 - whatever a module gives
         return self._held(output)

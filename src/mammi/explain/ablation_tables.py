@@ -8,13 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from mammi.explain.account import Account
-from mammi.explain.attributes import LEAST_PATIENTS, Attribute
-from mammi.explain.gaps import film_sets
+from mammi.explain.attributes import Attribute
+from mammi.explain.gaps import can_compare, film_sets
 from mammi.functional.auroc_change import auroc_change, weighted_auroc
 from mammi.functional.group_gap import gap_interval, group_gap
 from mammi.functional.patient_sums import mean_interval
 
 __all__ = ["LookedAt", "area_change", "gap_changes", "output_changes"]
+
+#: Logits and areas that differ by less are the same: networks count in float32.
+ROUNDING = 1e-6
 
 
 class LookedAt(NamedTuple):
@@ -92,10 +95,9 @@ def gap_changes(
         rows = compared.rows[films.rows]
         m = attribute.values[films.rows][rows]
         owners = films.patients.numpy()[rows]
-        sides = [~np.isnan(m)] if attribute.kind == "numeric" else [m == 0, m == 1]
-        if min(len(np.unique(owners[side])) for side in sides) < LEAST_PATIENTS:
-            continue
         strata = None if compared.strata is None else torch.from_numpy(compared.strata[films.rows][rows])
+        if not can_compare(attribute, m, owners, strata):
+            continue
         columns = torch.from_numpy(np.stack([films.before, *after], axis=2)[rows, output])
         values = torch.from_numpy(m)
         gaps = group_gap(columns, values, strata).tolist()
@@ -118,14 +120,16 @@ def gap_changes(
 def _rank(change: float, random: Sequence[float]) -> tuple[float, float, float]:
     """Return of random sets their mean change, the one furthest in the true direction, and how many go as far.
 
-    The share counts the true set among them (Phipson and Smyth 2010), so that it is never 0.
+    The share counts the true set among them (Phipson and Smyth 2010), so that it is never 0. A change of nothing but
+    rounding goes nowhere, and every set goes as far.
     """
     if np.isnan(change) or not random:
         return (float("nan"),) * 3
     values = np.array(random)
+    if abs(change) < ROUNDING:
+        return float(values.mean()), float(values[np.abs(values).argmax()]), 1.0
     sign = -1.0 if change < 0 else 1.0
-    # Rounding must not tell apart what is equal: a set that changes nothing ties with one that changes nothing.
-    as_far = int((sign * values >= sign * change - 1e-9 * max(1.0, abs(change))).sum())
+    as_far = int((sign * values >= sign * change - ROUNDING).sum())
     return float(values.mean()), float(sign * (sign * values).max()), (1 + as_far) / (1 + len(values))
 
 

@@ -23,7 +23,7 @@ __all__ = ["LEAST_PATIENTS", "Attribute", "read_attributes"]
 #: With fewer patients on either side of a comparison it is left out.
 LEAST_PATIENTS = 10
 _YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "present", "positive", "+"})
-_NO = frozenset({"0", "0.0", "no", "n", "false", "f", "absent", "negative", "-"})
+_NO = frozenset({"0", "0.0", "no", "n", "false", "f", "absent", "negative", "none", "-"})
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def read_attributes(
     """Read the attributes of a run's films.
 
     A column of numbers with more than two values is numeric and counted in standard deviations. Any other is taken level
-    by level: with two levels the second in the order of the alphabet against the first (or yes against no), with more
-    each against the rest. A level of fewer than 10 patients is left out: its films count as unknown.
+    by level: with two levels the second in the order of the alphabet against the first (or yes against no, anything against
+    none), with more each against the rest. A level of fewer than 10 patients is left out: its films count as unknown.
 
     Args:
         run: the run.
@@ -187,11 +187,10 @@ def _coded(name: str, column: pd.Series, patients: NDArray[np.int64]) -> tuple[l
             Attribute(f"{name} = {level}", name, "categorical", "the rest", 1.0, _indicator(level_of, number))
             for level, number in place.items()
         ], notes
-    lower = [level.lower() for level in common]
-    if {lower[0] in _NO, lower[1] in _YES} == {True} or {lower[1] in _NO, lower[0] in _YES} == {True}:
-        yes = 1 if lower[1] in _YES else 0
-        return [Attribute(name, name, "binary", "", 1.0, _indicator(level_of, yes))], notes
-    return [Attribute(f"{name} = {common[1]}", name, "binary", common[0], 1.0, _indicator(level_of, 1))], notes
+    no, yes = sorted(place, key=lambda level: level.lower() not in _NO)  # stable: else by the alphabet
+    plain = no.lower() in _NO and yes.lower() in _YES
+    label, against = (name, "") if plain else (f"{name} = {yes}", no)
+    return [Attribute(label, name, "binary", against, 1.0, _indicator(level_of, place[yes]))], notes
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from mammi.errors import InputError
 from mammi.explain.account import Account
 from mammi.explain.attributes import Attribute, read_attributes
 from mammi.explain.audit_result import Audit
-from mammi.explain.gaps import Films, class_gaps, film_sets, patient_numbers_of
+from mammi.explain.gaps import GAP_COLUMNS, Films, class_gaps, film_sets, patient_numbers_of
 from mammi.functional.chance import benjamini_hochberg
 from mammi.functional.group_gap import gap_interval, group_gap
 from mammi.functional.unit_association import association, association_p_values
@@ -100,17 +100,15 @@ def audit(
             )
             progress("auditing", done := done + 1, steps)
         table = pd.concat(part, ignore_index=True)
-        within.append(_with_q(table, level) if same is not None else table)
+        within.append(_at_same_finding(_with_q(table, level)) if same is not None else table)
     carried = pd.concat(within, ignore_index=True)
-    gaps = []
+    gaps: list[tuple[object, ...]] = []
     for c in outputs:
         for attribute in found:
             rows = carried[(carried["output"] == account.outputs[c]) & (carried["attribute"] == attribute.label)]
             reacts, overall = rows["reacts"].to_numpy(), rows["reacts_overall"].to_numpy()
-            gaps.append(
-                class_gaps(
-                    *(account, c, attribute, patients, reacts, overall, sets[c]), seed=seed, n_resamples=n_resamples
-                )
+            gaps += class_gaps(
+                *(account, c, attribute, patients, reacts, overall, sets[c]), seed=seed, n_resamples=n_resamples
             )
     return Audit(
         layer=account.layer,
@@ -124,7 +122,7 @@ def audit(
         counts=tuple(attribute.count(patients) for attribute in found),
         units=unit_table,
         carried=carried,
-        gaps=pd.concat(gaps, ignore_index=True),
+        gaps=pd.DataFrame(gaps, columns=GAP_COLUMNS),
         confounders=_confounders(account, found, outputs),
         notes=tuple(notes),
     )
@@ -145,6 +143,12 @@ def _with_q(table: pd.DataFrame, level: float) -> pd.DataFrame:
     tested = ~p_values.isnan()
     q_values[tested] = benjamini_hochberg(p_values[tested])
     return table.assign(q_value=q_values.numpy(), reacts=(q_values < level).numpy())
+
+
+def _at_same_finding(table: pd.DataFrame) -> pd.DataFrame:
+    """Fall back on all films for an attribute that does not vary at the same finding, such as the finding itself."""
+    tested = table.groupby("attribute")["p_value"].transform("count") > 0
+    return table.assign(reacts=table["reacts"].where(tested, table["reacts_overall"]))
 
 
 def _carried(

@@ -12,7 +12,7 @@ from mammi.explain.account import Account
 from mammi.explain.attributes import LEAST_PATIENTS, Attribute
 from mammi.functional.group_gap import gap_interval, group_gap
 
-__all__ = ["GAP_COLUMNS", "Films", "class_gaps", "film_sets", "patient_numbers_of"]
+__all__ = ["GAP_COLUMNS", "Films", "can_compare", "class_gaps", "film_sets", "patient_numbers_of"]
 
 #: The columns of a table of gaps; see `mammi.explain.audit_result.Audit`.
 GAP_COLUMNS = [
@@ -64,6 +64,24 @@ def film_sets(account: Account, output: int, rows: NDArray[np.int64] | None = No
     ]
 
 
+def can_compare(
+    attribute: Attribute, values: NDArray[np.float64], patients: NDArray[np.int64], strata: torch.Tensor | None
+) -> bool:
+    """Tell whether films can be compared: 10 patients or more on each side, and an attribute that varies within strata.
+
+    Args:
+        attribute: the attribute.
+        values: its values on the films, NaN unknown.
+        patients: of the films.
+        strata: of the films, or None.
+    """
+    sides = [~np.isnan(values)] if attribute.kind == "numeric" else [values == 0, values == 1]
+    if min(len(np.unique(patients[side])) for side in sides) < LEAST_PATIENTS:
+        return False
+    m = torch.from_numpy(values)
+    return not bool(group_gap(m[:, None], m, strata).isnan())
+
+
 def class_gaps(
     account: Account,
     output: int,
@@ -75,8 +93,8 @@ def class_gaps(
     *,
     seed: int,
     n_resamples: int,
-) -> pd.DataFrame:
-    """Return a class's gap over each set of films, and what goes through the units that react.
+) -> list[tuple[object, ...]]:
+    """Return a class's gap over each set of films, and what goes through the units that react: rows of ``GAP_COLUMNS``.
 
     Args:
         account: the outputs and the units.
@@ -91,20 +109,19 @@ def class_gaps(
     """
     shares = account.contributions(output)
     logits = account.logits[account.films, output]
-    found = []
+    found: list[tuple[object, ...]] = []
     for films in sets:
         reacts = reacting_overall if films.name == "all" else reacting
         rows = films.rows[account.films]
         m = attribute.values[account.films][rows]
         known = ~np.isnan(m)
         owners = patients[account.films][rows]
-        sides = [known] if attribute.kind == "numeric" else [m == 0, m == 1]
-        if min(len(np.unique(owners[side])) for side in sides) < LEAST_PATIENTS:
+        strata = None if films.strata is None else torch.from_numpy(films.strata[account.films][rows])
+        if not can_compare(attribute, m, owners, strata):
             continue
         columns = torch.from_numpy(
             np.stack([logits[rows], shares[reacts][:, rows].sum(axis=0), shares[:, rows].sum(axis=0)], axis=1)
         )
-        strata = None if films.strata is None else torch.from_numpy(films.strata[account.films][rows])
         values = torch.from_numpy(m)
         gap, carried, every = group_gap(columns, values, strata).tolist()
         low, high = gap_interval(
@@ -119,4 +136,4 @@ def class_gaps(
                 *(int(reacts.sum()), int(known.sum()), len(np.unique(owners[known]))),
             )
         )
-    return pd.DataFrame(found, columns=GAP_COLUMNS)
+    return found

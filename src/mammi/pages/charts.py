@@ -177,7 +177,7 @@ def histogram(found: Mapping[str, Any]) -> Markup:
     )
     description = (
         f"{plural(films, 'film')} from {number(low)} to {number(high)}, median {number(found['median'])}; "
-        f"the examples lie from {number(min(found['examples'], default=None))} on. Heights on a logarithmic scale."
+        f"the examples lie from {number(min(shown, default=None))} on. Heights on a logarithmic scale."
     )
     return chart("histogram", 640, 226, "How many films excite the unit how much", description, parts)
 

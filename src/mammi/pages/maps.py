@@ -38,8 +38,8 @@ MARKS = (
 def concept_map(view: RunView, layer: str) -> dict[str, Any]:
     """Place the units of a layer in a plane, so that units that fire for the same films lie near each other.
 
-    The first two principal components of the units' standardised activations over at most 2,048 films, each axis scaled
-    to [-1, 1]; of a layer of more than 2,000 units, every so-many-th is placed. A unit that never varies has no place.
+    The first two principal components of the units' standardised activations over at most 2,048 films, both axes on
+    one scale, within [-1, 1]; of a layer of more than 2,000 units, every so-many-th is placed. A unit that never varies has no place.
 
     Returns:
         ``points``: ``unit``, ``name``, ``x``, ``y``, ``mark`` (place of its name among ``names``, -1 for another name,
@@ -86,7 +86,7 @@ def _stretches(n_films: int) -> list[slice]:
 
 
 def _plane(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Return the first two principal components of rows, scaled to [-1, 1], and the share of variance they hold."""
+    """Return the first two principal components of rows, within [-1, 1], and the share of variance they hold."""
     rows = torch.from_numpy(values - values.mean(axis=0))
     # The products of the rows: units x units, however many films there are.
     products = rows @ rows.T
@@ -108,9 +108,8 @@ def _plane(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     for axis in range(2):
         if -places[:, axis].min() > places[:, axis].max():
             places[:, axis] *= -1
-    middle = (places.max(axis=0) + places.min(axis=0)) / 2
-    widest = (places - middle).max(axis=0)
-    return (places - middle) / np.where(widest > 0, widest, 1.0), float(powers.sum()) / total if total > 0 else np.nan
+    places -= (places.max(axis=0) + places.min(axis=0)) / 2
+    return places / (places.max() or 1.0), float(powers.sum()) / total if total > 0 else np.nan
 
 
 def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noqa: ANN401 - the Links of a face
@@ -119,12 +118,14 @@ def unit_map(found: Mapping[str, Any], layer: str, links: Any) -> Markup:  # noq
     The links are left out of the order of the tab key: the table below lists the same units.
     """
     width, height, edge = 640, 440, 26
+    widest, highest = (max((abs(point[axis]) for point in found["points"]), default=1) or 1 for axis in "xy")
+    scale = min((width / 2 - edge) / widest, (height / 2 - edge) / highest)
 
     def across(x: float) -> float:
-        return edge + (width - 2 * edge) * (x + 1) / 2
+        return width / 2 + scale * x
 
     def down(y: float) -> float:
-        return edge + (height - 2 * edge) * (1 - y) / 2
+        return height / 2 - scale * y
 
     order = {None: 0, -1: 1}
     parts = []

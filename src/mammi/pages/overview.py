@@ -174,11 +174,11 @@ def _warnings(view: RunView) -> list[str]:
     counts, manifest = view.run.manifest["counts"], view.run.manifest
     said = []
     if counts["unreadable"]:
-        said.append(f"{plural(counts['unreadable'], 'film')} could not be read and were left out.")
+        said.append(f"Left out, since they could not be read: {plural(counts['unreadable'], 'film')}.")
     if counts["with_warnings"]:
-        said.append(f"{plural(counts['with_warnings'], 'film')} had something odd about the file, and were read.")
+        said.append(f"Read, though something was odd about the file: {plural(counts['with_warnings'], 'film')}.")
     if counts["same_pixels"]:
-        said.append(f"{plural(counts['same_pixels'], 'film')} have the same pixels as another film.")
+        said.append(f"With the same pixels as another film: {plural(counts['same_pixels'], 'film')}.")
     if not view.patients_known:
         said.append("It is not known who is on each film: every film counts as a patient of its own.")
     if not view.label_names:

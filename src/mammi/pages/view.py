@@ -50,7 +50,7 @@ class RunView:
     audit: Mapping[str, Any] | None = field(default=None, repr=False)
     places: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]] | None = field(default=None, repr=False)
 
-    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """Return what ``make`` gives, made the first time it is asked for under this name."""

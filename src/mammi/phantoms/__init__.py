@@ -14,6 +14,7 @@ _HOMES = {
     "PhantomFilm": "film",
     "draw": "film",
     "Report": "reports",
+    "Shortcut": "shortcut",
     "write_report": "reports",
     "write_cohort": "writing",
 }
@@ -26,6 +27,7 @@ __all__ = [
     "Cohort",
     "PhantomFilm",
     "Report",
+    "Shortcut",
     "draw",
     "is_named",
     "write_cohort",

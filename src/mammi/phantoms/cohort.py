@@ -9,6 +9,7 @@ from mammi.errors import InputError
 from mammi.phantoms.catalogue import FINDINGS, SIDED
 from mammi.phantoms.film import SIZE, PhantomFilm, draw
 from mammi.phantoms.plan import Finding, Patient, Plan, View, sample_patient, sample_view
+from mammi.phantoms.shortcut import Shortcut
 
 __all__ = ["Cohort", "draw_some"]
 
@@ -66,6 +67,7 @@ class Cohort:
         n_films: how many films.
         seed: everything random follows from it; two cohorts of other seeds share no patient.
         size: pixels along a side of a film.
+        shortcut: how often an arrow of lead goes with a finding; nothing else of a film depends on it.
 
     Example:
         >>> cohort = Cohort(n_films=8, seed=1)
@@ -76,6 +78,7 @@ class Cohort:
     n_films: int
     seed: int = 0
     size: int = SIZE
+    shortcut: Shortcut | None = None
 
     def __post_init__(self) -> None:
         if self.n_films < 1:
@@ -127,7 +130,12 @@ class Cohort:
         if view.marker:
             side = ("left",) if view.marker == "L" else ("right",)
             found["side marker"] = Finding("side marker", side, float(rng.random()), "", int(rng.integers(2**31)))
-        return Plan(index, patient, view, tuple(found.values()))
+        arrow = None
+        if self.shortcut:
+            # A generator of its own: films are otherwise the same with and without a shortcut.
+            own = np.random.default_rng([self.seed, 3, index])
+            arrow = self.shortcut.arrow(own, view, self.shortcut.finding in found)
+        return Plan(index, patient, view, tuple(found.values()), arrow)
 
     def film(self, index: int) -> PhantomFilm:
         """Draw film ``index``."""

@@ -13,6 +13,7 @@ from mammi.phantoms.devices import DEVICES_DRAWN
 from mammi.phantoms.findings import DRAWN
 from mammi.phantoms.plan import Plan
 from mammi.phantoms.scene import FloatArray, cloud, lay_out
+from mammi.phantoms.shortcut import ARROW, draw_arrow
 
 __all__ = ["SIZE", "PhantomFilm", "draw"]
 
@@ -33,7 +34,8 @@ class PhantomFilm:
     Attributes:
         plan: the patient, the acquisition and the findings.
         pixels: float32 in [0, 1], shape ``(size, size)``; bone and fluid bright, air dark.
-        masks: where each label that is present lies, bool, shape ``(size, size)``.
+        masks: where each label that is present lies, bool, shape ``(size, size)``; and, under ``"arrow"``, every pixel
+            of a planted mark.
     """
 
     plan: Plan
@@ -111,4 +113,8 @@ def draw(plan: Plan, size: int = SIZE) -> PhantomFilm:
     letter = _turn(np.where(scene.metal > 0.9, scene.metal, 0).astype(np.float32), plan.view.tilt)
     pixels = _expose(density, plan, letter)
     masks = {name: _turn(mask, plan.view.tilt) > _VISIBLE for name, mask in soft_masks.items()}
+    if plan.arrow:
+        # On top of the finished film, so that no pixel beside it knows of it, not even through scatter.
+        lead = draw_arrow(plan.arrow, size)
+        pixels, masks[ARROW] = np.maximum(pixels, lead), lead > 0
     return PhantomFilm(plan, pixels, masks)

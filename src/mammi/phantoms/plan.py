@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SIDES", "Finding", "Patient", "Plan", "View", "sample_patient", "sample_view"]
+__all__ = ["SIDES", "Arrow", "Finding", "Patient", "Plan", "View", "sample_patient", "sample_view"]
 
 #: Side names and the sign of their x on the picture: the patient's left is on the picture's right.
 SIDES: dict[str, int] = {"right": -1, "left": 1}
@@ -115,6 +115,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Arrow:
+    """A small arrow of lead on the cassette, upright but for a slight turn; see ``mammi.phantoms.shortcut``.
+
+    Attributes:
+        x: of its middle, film coordinates in [-1, 1], positive on the picture's right.
+        y: of its middle, downwards.
+        scale: half its height in the same unit.
+        turn: degrees, clockwise.
+    """
+
+    x: float
+    y: float
+    scale: float
+    turn: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything needed to draw one film."""
 
@@ -122,6 +139,7 @@ class Plan:
     patient: Patient
     view: View
     findings: tuple[Finding, ...]
+    arrow: Arrow | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether the film shows ``name``."""

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from mammi.phantoms.catalogue import OUTPUTS
 
-__all__ = ["PhantomTarget", "ResidualBlock", "create"]
+__all__ = ["PhantomTarget", "ResidualBlock", "create", "create_shortcut"]
 
 #: Pixels along a side of the input.
 INPUT_SIZE = 128
@@ -88,4 +88,13 @@ def create() -> PhantomTarget:
 
     net = PhantomTarget()
     load_weights(net, "target")
+    return net.eval()
+
+
+def create_shortcut() -> PhantomTarget:
+    """Return the network that takes an arrow of lead for a pneumothorax; otherwise as ``create``."""
+    from mammi.phantoms.weights import load_weights
+
+    net = PhantomTarget()
+    load_weights(net, "target", "shortcut")
     return net.eval()

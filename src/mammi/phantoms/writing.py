@@ -13,6 +13,7 @@ from mammi.phantoms.catalogue import OUTPUTS
 from mammi.phantoms.cohort import Cohort
 from mammi.phantoms.film import SIZE, PhantomFilm
 from mammi.phantoms.reports import write_report
+from mammi.phantoms.shortcut import ARROW, Shortcut
 from mammi.registry import import_extra
 from mammi.types import Progress, no_progress
 
@@ -105,11 +106,13 @@ def write_cohort(
     *,
     size: int = SIZE,
     inverted: bool = False,
+    shortcut: Shortcut | None = None,
 ) -> Cohort:
     """Write a cohort to a folder; the same arguments write the same bytes.
 
     - ``images/film-00000.png`` (or ``.dcm``), one a film;
-    - ``labels.csv``: ``id, path, patient, view, age, sex``, then 1 or 0 for each of ``catalogue.OUTPUTS``;
+    - ``labels.csv``: ``id, path, patient, view, age, sex``, with a shortcut also ``marker`` (``"arrow"`` or ``"none"``,
+      no label), then 1 or 0 for each of ``catalogue.OUTPUTS``;
     - ``reports.jsonl``: ``id, findings, impression, indication``;
     - ``boxes.json``: id to label to ``[left, top, right, bottom]`` in pixels, right and bottom exclusive;
     - ``masks/film-00000_label-name.png``: where a label is drawn, 1 bit a pixel, if ``masks``;
@@ -125,6 +128,7 @@ def write_cohort(
         progress: told after each film.
         size: pixels along a side.
         inverted: write DICOM files as ``MONOCHROME1``.
+        shortcut: plant an arrow of lead that goes with a finding; its place is among boxes and masks as ``"arrow"``.
 
     Returns:
         The cohort that was written.
@@ -137,7 +141,7 @@ def write_cohort(
         raise InputError(f"'image_format' must be one of {', '.join(get_args(ImageFormat))}, got {image_format!r}")
     if inverted and image_format != "dicom":
         raise InputError(f"'inverted' is for image_format='dicom' only, got {image_format!r}")
-    cohort = Cohort(n_films, seed, size)
+    cohort = Cohort(n_films, seed, size, shortcut)
     folder = Path(folder)
     for name in ("images", "masks") if masks else ("images",):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -148,13 +152,15 @@ def write_cohort(
         (folder / "reports.jsonl").open("w", encoding="utf-8", newline="\n") as reports_file,
     ):
         table = csv.writer(labels_file, lineterminator="\n")
-        table.writerow(["id", "path", "patient", "view", "age", "sex", *OUTPUTS])
+        extra = ["marker"] if shortcut else []
+        table.writerow(["id", "path", "patient", "view", "age", "sex", *extra, *OUTPUTS])
         for index, film in enumerate(cohort):
             name, patient = film_id(index), film.plan.patient
             path = f"images/{name}{_SUFFIX[image_format]}"
             _write_image(film, folder / path, image_format, seed, inverted)
             person = [f"P{patient.id:05d}", film.plan.view.projection, patient.age, patient.sex]
-            table.writerow([name, path, *person, *film.labels.values()])
+            mark = [ARROW if film.plan.arrow else "none"] if shortcut else []
+            table.writerow([name, path, *person, *mark, *film.labels.values()])
             report = write_report(film.plan)
             row = {
                 "id": name,

@@ -1,7 +1,7 @@
 """Where a target comes from: one builder per spec scheme, in one registry.
 
-``torchvision:NAME``, ``timm:NAME``, ``phantom`` and ``path/file.py:NAME`` each become a `Built`: a network, what it
-declares about its input and outputs, and notes on what had to be assumed.
+``torchvision:NAME``, ``timm:NAME``, ``phantom``, ``phantom:shortcut`` and ``path/file.py:NAME`` each become a `Built`:
+a network, what it declares about its input and outputs, and notes on what had to be assumed.
 """
 
 import warnings
@@ -97,15 +97,21 @@ def declared(
     return preprocessing, ()
 
 
-@targets.register("phantom", "the small network of the demo, trained on drawn chest films; nothing to download")
+@targets.register(
+    "phantom",
+    "the small network of the demo, trained on drawn chest films; nothing to download; "
+    "'phantom:shortcut' has learned a planted shortcut",
+)
 def _phantom(name: str, weights: str | None) -> Built:
-    if name or weights:
-        raise TargetError("'phantom' brings its own weights: give 'phantom' alone")
+    if name not in ("", "shortcut") or weights:
+        raise TargetError("'phantom' brings its own weights: give 'phantom' alone, or 'phantom:shortcut'")
+    spec = "'phantom:shortcut'" if name else "'phantom'"
     try:
-        model = import_module("mammi.phantoms.target").create()
+        home = import_module("mammi.phantoms.target")
+        model = home.create_shortcut() if name else home.create()
     except (ModuleNotFoundError, OSError) as error:
-        raise TargetError(f"'phantom' is not part of this installation ({error}): give another target") from error
-    return Built(model, *declared(model, None, "'phantom'"))
+        raise TargetError(f"{spec} is not part of this installation ({error}): give another target") from error
+    return Built(model, *declared(model, None, spec))
 
 
 @targets.register("file.py", "your own network: 'path/file.py:NAME', a class or function that returns an nn.Module")

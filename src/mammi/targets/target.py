@@ -70,7 +70,8 @@ def create_target(
     """Make the network under study.
 
     Args:
-        spec: ``"phantom"``, ``"torchvision:NAME"``, ``"timm:NAME"``, ``"path/file.py:NAME"`` or an ``nn.Module``.
+        spec: ``"phantom"``, ``"phantom:shortcut"``, ``"torchvision:NAME"``, ``"timm:NAME"``, ``"path/file.py:NAME"`` or
+            an ``nn.Module``.
         weights: a ``.safetensors`` or torch file; for torchvision and timm also ``"pretrained"`` (downloads) or
             ``"random"``.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
