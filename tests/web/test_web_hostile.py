@@ -16,8 +16,8 @@ from hostile_films import HOSTILE
 from mammi.web.guard import MAX_BODY
 from web.conftest import MARKUP
 
-#: MiB that server and decoder may hold at most beyond what they hold when all is loaded.
-GROWTH = 700
+#: MiB that server and decoder may hold at most beyond what they hold when all is loaded; the decoder alone may hold 1 GiB.
+GROWTH = 1000
 
 
 def ask(server, head, *parts, timeout=60):

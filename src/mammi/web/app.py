@@ -65,6 +65,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models.start()
         yield
+        await run_in_threadpool(models.stop)
         decoder.close()
 
     app = FastAPI(title="mammi", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)

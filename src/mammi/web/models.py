@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mammi.errors import MammiError
@@ -19,6 +20,10 @@ from mammi.targets import Target
 __all__ = ["Models"]
 
 _log = logging.getLogger("mammi.web")
+
+
+class _StoppedError(Exception):
+    """The explorer ends while its models are still being loaded."""
 
 
 @dataclass(eq=False)
@@ -42,6 +47,7 @@ class Models:
     missing: dict[str, str] = field(default_factory=dict)
     using: threading.Lock = field(default_factory=threading.Lock, repr=False)
     view: RunView = field(init=False, repr=False)
+    _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,16 +59,30 @@ class Models:
         self._thread = threading.Thread(target=self._load, name="models", daemon=True)
         self._thread.start()
 
+    def stop(self, seconds: float = 20.0) -> None:
+        """Give up loading at the next step, and wait for that: a process must not end in the middle of one."""
+        self._stopping.set()
+        self.wait(seconds)
+
     def wait(self, seconds: float | None = None) -> None:
         """Wait until everything is loaded or known not to be loadable."""
         if self._thread is not None:
             self._thread.join(seconds)
 
+    def _go_on(self, step: str, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise _StoppedError
+
     def _load(self) -> None:
+        with suppress(_StoppedError):
+            self._load_all()
+
+    def _load_all(self) -> None:
         self._warm()
+        self._go_on("", 0, 0)
         try:
             search = open_search(self.run, load_vlm(self.run))
-            search.prepare()
+            search.prepare(self._go_on)
             self.search = search
             self.missing.pop("search")
         except MammiError as error:
@@ -75,7 +95,7 @@ class Models:
             self._note("account", "The network is not at hand", error)
             return
         try:
-            account = open_account(self.run, self.target)
+            account = open_account(self.run, self.target, progress=self._go_on)
         except MammiError as error:
             self._note("account", "What units contribute to the outputs is not known", error)
             return
