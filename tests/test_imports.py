@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "capture": {"functional", "data", "targets"},
     "methods": {"functional", "concepts"},
     "metrics": {"functional"},
-    "store": set(),
+    "store": {"functional"},
     "phantoms": {"functional", "data"},
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},
@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},
     "explain": {"functional", "data", "targets", "vlms", "capture", "engine", "store"},
-    "reports": {"store", "data"},
+    "pages": {"explain", "store", "data", "functional"},
+    "reports": {"explain", "pages", "store", "data"},
     "comparison": {"functional", "store"},
 }
 #: The command line stands on top and may import every room; two rooms hand over to the embedded models by name.

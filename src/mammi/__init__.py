@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mammi.errors import MammiError
     from mammi.methods import list_methods
     from mammi.pipeline import annotate
-    from mammi.reports import unit_page, write_report
+    from mammi.reports import unit_page, write_report, write_report_folder
     from mammi.store import Run, open_run
     from mammi.targets import create_target, list_layers, list_targets
     from mammi.vlms import create_vlm, list_vlms
@@ -48,6 +48,7 @@ _HOMES = {
     "read_reports": "mammi.concepts",
     "unit_page": "mammi.reports",
     "write_report": "mammi.reports",
+    "write_report_folder": "mammi.reports",
 }
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "read_reports",
     "unit_page",
     "write_report",
+    "write_report_folder",
 ]
 
 

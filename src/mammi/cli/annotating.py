@@ -177,7 +177,7 @@ def annotate(
     _say_counts(counts)
     out.print(
         f"{counts['named']:,} of {counts['units']:,} units have a concept. "
-        f"Look at them: mammi show {out_folder}, or mammi report {out_folder} -o report.html",
+        f"Look at them: mammi show {out_folder}, or mammi report {out_folder} -o report",
         markup=False,
         soft_wrap=True,
     )

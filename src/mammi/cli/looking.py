@@ -70,18 +70,37 @@ def _certainty(row: dict[Any, Any]) -> str:
 @command
 def report(
     run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write; a name that ends with .html gives one page.")
+    ],
     with_images: Annotated[
         bool, typer.Option("--with-images", help="Show the example films: pictures of patients.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Load the network too, and say which classes each unit moves.")
+    ] = False,
 ) -> None:
-    """Write a run as one self-contained HTML page."""
-    from mammi.reports import write_report
+    """Write a run as a folder of pages that opens from disk, or as one self-contained page."""
+    from mammi.reports import write_report, write_report_folder
     from mammi.store import open_run
 
+    opened = open_run(run)
+    if output.suffix.lower() in (".html", ".htm"):
+        if explain:
+            raise InputError("--explain needs a folder: one page has no room for it, leave out .html")
+        with progress_bars() as progress:
+            path = write_report(opened, output, with_images=with_images, progress=progress)
+        out.print(f"report: {path}", markup=False, soft_wrap=True)
+        return
     with progress_bars() as progress:
-        path = write_report(open_run(run), output, with_images=with_images, progress=progress)
-    out.print(f"report: {path}", markup=False, soft_wrap=True)
+        account = None
+        if explain:
+            from mammi.explain.account import open_account
+            from mammi.explain.models import load_target
+
+            account = open_account(opened, load_target(opened), progress=progress)
+        path = write_report_folder(opened, output, with_images=with_images, account=account, progress=progress)
+    out.print(f"report: {path / 'index.html'}", markup=False, soft_wrap=True)
 
 
 def _list(entries: list[tuple[str, str]]) -> None:

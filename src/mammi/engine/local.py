@@ -13,7 +13,7 @@ from mammi.capture import LayerPlan, Recorder
 from mammi.data import ProbingSet, pixel_fingerprint
 from mammi.engine.prefetch import decoded_batches
 from mammi.errors import ImageError
-from mammi.functional.fingerprint import fingerprint_value
+from mammi.store.embeddings import embedding_chunks
 from mammi.store.files import read_array, write_array
 from mammi.store.shards import ActivationStore
 from mammi.targets import Target
@@ -21,9 +21,6 @@ from mammi.types import Progress
 from mammi.vlms import Annotator
 
 __all__ = ["embed_films", "embed_texts", "record_blocks"]
-
-#: Films or texts per chunk of stored embeddings: at most this much encoding is lost in a kill.
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -105,11 +102,9 @@ def _chunked(
     progress: Progress,
 ) -> NDArray[np.float32]:
     """Encode items in chunks, each stored under the hash of what it encodes; return all, ``(n, d_embed)``."""
-    chunks = [range(start, min(start + CHUNK, len(keys))) for start in range(0, len(keys), CHUNK)]
     done = 0
     rows: list[NDArray[np.float32]] = []
-    for chunk in chunks:
-        path = folder / f"{kind}-{fingerprint_value([keys[i] for i in chunk])[:24]}.npy"
+    for chunk, path in embedding_chunks(folder, kind, keys):
         if not path.is_file():
             write_array(path, encode(chunk).float().cpu().numpy())
         rows.append(read_array(path))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mammi.data import read_film
 from mammi.errors import ImageError
+from mammi.pages.method import how_to_read
 from mammi.store.files import read_json, write_atomic
 from mammi.store.run import Run
 from mammi.types import Film, Progress, no_progress
@@ -89,34 +90,9 @@ def _render(run: Run, units: pd.DataFrame, with_images: bool, progress: Progress
             style=_asset("page.css"),
             script=_asset("page.js"),
             with_images=with_images,
-            how_to_read=_how_to_read(run.manifest["identity"]),
+            how_to_read=how_to_read(run.manifest["identity"]),
         )
     )
-
-
-def _how_to_read(identity: dict[str, Any]) -> str:
-    """Say in words what the scores of a run are."""
-    templates = identity["template"] if isinstance(identity["template"], list) else [identity["template"]]
-    asked = " and ".join(f"“{text.replace('{}', '…')}”" for text in templates)
-    method = identity["method"]
-    if method["name"] == "mammi":
-        return (
-            f"Mean over the unit's example films of the cosine with {asked}, less the cosine with the bare template. "
-            f"Concepts above {method['options']['concept_threshold']} of the best score are kept. A score is no "
-            "probability, and the method gives no error rate: a name is a lead to check against the films."
-        )
-    if method["name"] == "calibrated":
-        options = method["options"]
-        bar = f"{options['min_effect']:g}" + (" and that of an untrained copy of the network" * options["control"])
-        return (
-            f"Concepts were put to the annotator as {asked}. A unit has a concept if it is above chance (false discovery "
-            f"rate {options['false_discovery_rate']:g} over its layer), if its effect on patients that did not choose it "
-            f"is above {bar}, and if other draws of patients keep it. Effect: how many standard deviations more of the "
-            "concept the films show when they are weighed by the unit; below 0 where the unit fires when the concept is "
-            f"absent. Score: correlation of the unit with the concept, less {options['hub_strength']:g} of what half of "
-            "the layer has in common."
-        )
-    return f"Concepts were put to the annotator as {asked}; what a score means is said on the page of the method."
 
 
 def _asset(name: str) -> str:

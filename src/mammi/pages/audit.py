@@ -1,0 +1,30 @@
+"""What the units say of how a film was made and of whom, and how much of it reaches the outputs."""
+
+from typing import Any
+
+from mammi.pages.site import Page
+from mammi.pages.view import RunView
+
+__all__ = ["audit_page"]
+
+#: Gaps shown before all are.
+WIDEST = 20
+
+
+def audit_page(view: RunView) -> Page:
+    """Return the audit page.
+
+    ``view.audit`` is what `mammi.explain.audit_result.Audit.to_dict` gives: ``sentences``, ``caution``, ``layer``,
+    ``n_units``, ``level``, ``notes``; ``gaps``: rows of ``attribute``, ``output``, ``films``, ``gap`` with ``low`` and
+    ``high``, ``carried``, ``n_units``; ``units``: rows of ``attribute``, ``unit``, ``name``, ``effect``, ``q_value``,
+    ``reacts``; ``confounders``: rows of ``attribute``, ``goes_with``, ``r``. Without it the page says how to make one.
+    """
+    audit = None if view.audit is None else dict(view.audit)
+    data = {"made": audit is not None, "gaps": [] if audit is None else _clear(audit["gaps"]), "audit": audit}
+    return Page("Audit", "audit.html", ("audit",), data)
+
+
+def _clear(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the widest gaps whose interval does not hold 0, the widest first."""
+    clear = [row for row in gaps if row["low"] is not None and (row["low"] > 0 or row["high"] < 0)]
+    return sorted(clear, key=lambda row: -abs(row["gap"]))[:WIDEST]
