@@ -1,5 +1,6 @@
 """``mammi audit`` and ``mammi ablate`` as a user types them."""
 
+import html
 import re
 
 import pytest
@@ -48,6 +49,24 @@ def test_audit_writes_everything_as_json(job):
     private = read_json(job / "run" / "private" / "films.json")
     text = out.read_text()
     assert not any(film["id"] in text or film["patient"] in text for film in private)
+
+
+def test_audit_writes_one_page(job):
+    out = job / "audit.html"
+    table = job / "data" / "labels.csv"
+    attributes = ["--attribute", "view", "--attribute", "side marker"]
+    result = run("audit", job / "run", "--metadata", table, *attributes, "--class", "effusion", "-o", out)
+    text = out.read_text()
+    assert "Units that carry a gap at the same finding" in text
+    assert "What all units carry adds up to the gap" in text
+    sentence = next(line for line in result.stdout.splitlines() if "units of layer3 react to view" in line)
+    assert html.escape(sentence, quote=False) in text
+    assert "A research and audit tool, not a diagnostic device." in text
+    # All is inside: nothing is asked for, no other page is led to, nobody is named.
+    assert not re.search(r"""(?:src|href)="(?!data:|#|")""", text)
+    private = read_json(job / "run" / "private" / "films.json")
+    assert not any(film["id"] in text or film["patient"] in text for film in private)
+    assert str(job) not in text
 
 
 def test_ablate_named_units(job):

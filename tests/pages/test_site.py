@@ -65,6 +65,19 @@ AUDIT = {
         },
     ],
     "units": [{"attribute": "age", "unit": 2, "name": SCRIPT, "effect": -0.3, "q_value": 0.01, "reacts": True}],
+    "exact": True,
+    "carried": [
+        {
+            "attribute": IMAGE,
+            "output": SCRIPT,
+            "unit": 2,
+            "name": SCRIPT,
+            "effect": -0.3,
+            "q_value": 0.01,
+            "carried_same": -0.2,
+            "reacts": True,
+        }
+    ],
     "confounders": [{"attribute": "age", "goes_with": IMAGE, "r": 0.4}] * 11,
 }
 DECIDED = {

@@ -49,7 +49,9 @@ def audit(
     ] = None,
     classes: ClassOption = None,
     layer: LayerOption = None,
-    output: JsonOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write everything to this file: .json, or .html, one page.")
+    ] = None,
     level: LevelOption = 0.05,
     target: TargetOption = None,
     weights: WeightsOption = None,
@@ -59,15 +61,19 @@ def audit(
     """Say which units react to view, sex, scanner, a device, and how much of each output's logit goes through them."""
     from mammi.explain.audit import audit as audit_account
     from mammi.explain.kept import keep
+    from mammi.reports import write_audit_page
 
-    _only_json(output)
+    _check_ending(output, ".json", ".html")
     with progress_bars() as progress:
         account = _account(run, layer, target, weights, progress)
         found = audit_account(
             *(account, metadata), attributes=attribute, classes=classes, level=level, seed=seed, progress=progress
         )
     keep(account.run, "audit", found.to_dict())
-    _write(output, found.to_dict())
+    if output is not None and output.suffix.lower() == ".html":
+        write_audit_page(account.run, found.to_dict(), output)
+    else:
+        _write(output, found.to_dict())
     _show_audit(found, limit)
     err.print("kept with the run: 'mammi report' and 'mammi serve' show it", soft_wrap=True)
 
@@ -107,7 +113,7 @@ def ablate(
 
     if sum(given is not None for given in (units, concept, attribute)) != 1:
         raise InputError("say which units: one of --units, --concept and --attribute")
-    _only_json(output)
+    _check_ending(output, ".json")
     named_layer, chosen = _units(units) if units is not None else (layer, [])
     if layer is not None and named_layer != layer:
         raise InputError(f"--units names units of {named_layer!r}, --layer is {layer!r}: leave --layer out")
@@ -153,9 +159,10 @@ def _units(text: str) -> tuple[str, list[int]]:
     return layers.pop(), [int(unit) for _, _, unit in pairs]
 
 
-def _only_json(path: Path | None) -> None:
-    if path is not None and path.suffix.lower() != ".json":
-        raise InputError(f"--output must be a .json file, got {path.name!r}")
+def _check_ending(path: Path | None, *endings: str) -> None:
+    """Refuse a file that could not be written as asked, before the work."""
+    if path is not None and path.suffix.lower() not in endings:
+        raise InputError(f"--output must be a {' or '.join(endings)} file, got {path.name!r}")
 
 
 def _write(path: Path | None, content: dict[str, Any]) -> None:

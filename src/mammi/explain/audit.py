@@ -171,6 +171,7 @@ def _carried(
             "attribute": attribute.label,
             "output": account.outputs[output],
             "unit": np.arange(account.n_units),
+            "name": _unit_names(account),
             "carried": group_gap(shares, m[account.films]).numpy(),
             "reacts_overall": reacts,
         }

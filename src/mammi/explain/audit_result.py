@@ -41,8 +41,8 @@ class Audit:
         counts: for each of them the films and patients it is known of, and those that have it.
         units: one row an attribute and unit: ``attribute, unit, name, effect`` (Pearson's r), ``p_value, slope, low, high``
             (of the activation on the attribute, 95 % interval over patients), ``q_value, reacts``.
-        carried: one row a class, attribute and unit: ``attribute, output, unit, carried`` (of the gap over all films),
-            ``reacts_overall``, and at the same finding ``effect, p_value, carried_same, q_value, reacts``; NaN where the
+        carried: one row a class, attribute and unit: ``attribute, output, unit, name, carried`` (of the gap over all
+            films), ``reacts_overall``, and at the same finding ``effect, p_value, carried_same, q_value, reacts``; NaN where the
             class has no labels or the attribute does not vary so, and ``reacts`` is then as overall. The q-values are over all units and attributes.
         gaps: one row a class, attribute and set of films: ``attribute, output, films`` (all, same finding, without, with),
             ``gap, low, high``, ``carried, carried_low, carried_high`` (through the ``n_units`` that react), ``share`` (of

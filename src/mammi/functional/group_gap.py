@@ -38,8 +38,8 @@ def group_gap(values: Tensor, attribute: Tensor, strata: Tensor | None = None) -
         InputError: if the numbers of films differ.
 
     Example:
-        >>> group_gap(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0.0, 0.0, 1.0]))
-        tensor([6.], dtype=torch.float64)
+        >>> round(group_gap(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0.0, 0.0, 1.0])).item(), 9)
+        6.0
     """
     films, m, strata = known_films(values, attribute, strata)
     centred, spread = _attribute(m, strata)
