@@ -30,8 +30,9 @@ def absent(what: str) -> None:
     pytest.skip(message)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser; ended with its module, since other tests cannot run an event loop of their own beside its."""
     path = shutil.which("chromium")
     if path is None:
         absent("Chromium")
