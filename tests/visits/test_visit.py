@@ -1,7 +1,9 @@
 """A scripted visit in real Chromium: what a person does with the explorer, click by click."""
 
 import json
+import os
 import re
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -32,6 +34,22 @@ def home(explorer):
     return f"{parts.scheme}://{parts.netloc}/"
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Where screenshots go: the folder MAMMI_PICTURES, which is how those of the docs are made, or a passing one."""
+    return Path(os.environ.get("MAMMI_PICTURES") or tmp_path_factory.mktemp("pictures"))
+
+
+def keep_picture(page, folder, name, height=900):
+    """Take what a person sees without scrolling, once every picture on it has come."""
+    page.set_viewport_size({"width": 1280, "height": height})
+    page.evaluate("document.images.length && [...document.images].forEach(i => i.loading = 'eager')")
+    page.wait_for_load_state("networkidle")
+    path = folder / f"explorer-{name}.jpg"
+    page.screenshot(path=path, type="jpeg", quality=72)
+    assert path.stat().st_size > 20_000
+
+
 @pytest.fixture
 def page(context, home):
     page = context.new_page()
@@ -52,29 +70,32 @@ def wait_for_models(page, home):
     pytest.fail("the models were not loaded within a minute")
 
 
-def test_the_link_opens_the_overview_and_keeps_no_token(page, home):
+def test_the_link_opens_the_overview_and_keeps_no_token(page, home, pictures):
     assert page.url == home
     assert re.match(r"What \d+ units of .* respond to", page.inner_text("h1"))
     assert NOTICE in page.inner_text("footer")
     assert "token" not in page.content()
+    keep_picture(page, pictures, "overview", 860)
 
 
-def test_a_unit_is_found_by_a_word_and_opened(page, home):
+def test_a_unit_is_found_by_a_word_and_opened(page, home, pictures):
     wait_for_models(page, home)
     page.get_by_role("searchbox").first.fill("fluid")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search?q=fluid*")
     names = page.locator("#hits tbody tr").all_inner_texts()
     assert any("effusion" in name for name in names[:5])
+    keep_picture(page, pictures, "search", 620)
     page.locator("#hits tbody tr a").first.click()
     page.wait_for_url(re.compile(r"/unit/\d+/\d+$"))
     assert page.locator("#examples").inner_text() == "Films that excite it most"
     assert page.locator("img").count() > 3
     broken = page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
     assert broken == []
+    keep_picture(page, pictures, "unit", 900)
 
 
-def test_a_dicom_film_is_explained_and_its_sum_is_the_logit(page, home, unseen_dicom):
+def test_a_dicom_film_is_explained_and_its_sum_is_the_logit(page, home, unseen_dicom, pictures):
     wait_for_models(page, home)
     page.get_by_role("link", name="Film", exact=True).click()
     page.set_input_files("input[type=file]", unseen_dicom)
@@ -94,17 +115,21 @@ def test_a_dicom_film_is_explained_and_its_sum_is_the_logit(page, home, unseen_d
     said = [float(x.replace("\u2212", "-")) for x in re.findall(r"difference (\S+?)[).,]", page.inner_text("main"))]
     assert said
     assert max(map(abs, said)) < 1e-4
+    page.get_by_role("heading", name="Why “effusion”").scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, document.querySelector('section.output').offsetTop - 20)")
+    keep_picture(page, pictures, "film", 1500)
 
 
-def test_the_theme_is_switched_and_remembered(page, home):
+def test_the_theme_is_switched_and_remembered(page, home, pictures):
     def paper():
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
     light = paper()
     page.get_by_label("Theme").select_option("dark")
     assert paper() != light
-    page.goto(f"{home}units")
+    page.goto(f"{home}units?layer=1")
     assert paper() != light
+    keep_picture(page, pictures, "units-dark", 900)
     page.get_by_label("Theme").select_option("light")
     assert paper() == light
 
