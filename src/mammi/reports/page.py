@@ -173,7 +173,7 @@ def _withheld(run: Run, examples: pd.DataFrame) -> dict[tuple[Any, Any], str]:
     """Say of every unit why pictures of its films are not shown; "" if they are."""
     patients = examples.assign(patient=run.images["patient"].to_numpy()[examples["film"]])
     counts = patients.groupby(["layer", "unit"], sort=False)["patient"].nunique()
-    return {key: withheld_because(int(count)) for key, count in counts.items()}
+    return dict(zip(counts.index, map(withheld_because, counts.tolist()), strict=True))
 
 
 def _formula(unit: dict[Any, Any], concepts: pd.DataFrame | None) -> str:
