@@ -502,6 +502,10 @@ def test_others_can_read_a_run_without_this_package(undisturbed):
     assert undisturbed.search("brights")["unit"].tolist()[0] == 0  # plurals find singulars
 
 
+def test_names_and_paths_are_for_the_owner_alone(undisturbed):
+    assert (undisturbed.folder / "private").stat().st_mode & 0o077 == 0
+
+
 def test_nothing_outside_private_names_a_film_or_a_path(parts, undisturbed, tmp_path):
     (tmp_path / "model.py").write_text(MODEL.replace("self.preprocessing", "self.unused"))
     target = mammi.create_target(f"{tmp_path / 'model.py'}:create", size=16)

@@ -74,6 +74,7 @@ def set_status(folder: Path, manifest: dict[str, Any], status: str) -> dict[str,
 def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
     """Write what the run is made of, before anything is computed."""
     folder, images = job.store.folder, job.images
+    (folder / "private").mkdir(mode=0o700, parents=True, exist_ok=True)  # names and paths: for its owner alone
     write_json(folder / "private" / "salt.json", new_salt())
     _write_sources(job)
     # Paths of weights are names on this machine: they stay apart, and let an explanation load the same models again.

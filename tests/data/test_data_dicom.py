@@ -156,7 +156,7 @@ def test_padding_is_black_and_outside_the_range(shown):
     ("elements", "warning"),
     [
         ({"WindowCenter": 5, "WindowWidth": 0}, "window width must be at least 1 for LINEAR, got 0"),
-        ({"WindowCenter": 5, "WindowWidth": 10, "VOILUTFunction": "ODD"}, "got 'ODD'"),
+        ({"WindowCenter": 5, "WindowWidth": 10, "VOILUTFunction": "ODD"}, "the function of its window is not known"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "slope of 0"),
         ({"WindowCenter": 60000, "WindowWidth": 10}, "leaves one single brightness"),
     ],

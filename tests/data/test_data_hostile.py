@@ -111,7 +111,11 @@ def saved(ds):
 def test_neither_message_nor_warning_quotes_the_header():
     good = saved(dicom(film(8, 8), PatientName="DOE^JANE" * 12, PatientID="A-4711", PatientBirthDate="19990101"))
     bad_date = good.replace(b"19990101", b"DOE^JANE")
-    for data in (good, bad_date, bad_date[:-20], bad_date.replace(b"MONOCHROME2", b"MONOCHROME3")):
+    window = {"WindowCenter": 4, "WindowWidth": 9}
+    odd = saved(dicom(film(8, 8), **window, VOILUTFunction="DOE^JANE"))
+    bare = saved(dicom(film(8, 8), Modality="DOE JANE"))
+    bare = bare[: bare.index(b"\xe0\x7f\x10\x00")]
+    for data in (good, bad_date, bad_date[:-20], bad_date.replace(b"MONOCHROME2", b"MONOCHROME3"), odd, bare):
         try:
             said = " ".join(read_film_bytes(data).warnings)
         except ImageError as error:

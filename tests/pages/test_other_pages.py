@@ -151,6 +151,16 @@ def test_rows_say_what_the_unit_says(view):
     assert (row["name"], row["more"], row["n_concepts"]) == (SCRIPT, ["effusion"], 2)
     order = np.argsort(-activations()[LAYER][0], kind="stable")[:3]
     assert row["films"] == [view.films[film] for film in order]
+    # two films of one patient in a row would let that patient stand for the unit: the next patient's film is shown
+    first = {int(film) for film in order}
+    twice = view.patients.copy()
+    twice[order[1]] = twice[order[0]]
+    view.patients = twice
+    films = [view.film_rows[film] for film in units_page(view, LAYER).data["rows"][0]["films"]]
+    assert len({twice[film] for film in films}) == len(films) == 3
+    assert set(films) - first
+    cards = overview_page(view).data["glance"]
+    assert all(len({twice[view.film_rows[film]] for film in card["films"]}) == len(card["films"]) for card in cards)
     nameless = units_page(view, LAYER).data["rows"][NAMELESS]
     assert (nameless["named"], nameless["effect"], nameless["more"]) == (False, None, [])
 

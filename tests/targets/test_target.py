@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mammi.errors import InputError, TargetError, UnknownNameError
+from mammi.errors import ImageError, InputError, TargetError, UnknownNameError
 from mammi.targets import Preprocessing, create_target, list_layers, list_targets
 from mammi.types import Film
 
@@ -32,6 +32,15 @@ def test_a_module_is_used_itself(small):
         "module declares no preprocessing: assumed 1x32x32, squash bilinear, mean 0.485, std 0.229",
     )
     assert target.view(GREY).shape == (1, 32, 32)
+
+
+def test_a_strip_is_refused_before_it_is_resized(small):
+    """A strip of 30 million pixels would ask for gigabytes: its side is kept while the other is blown up."""
+    target = create_target(small, size=32)
+    assert target.view(Film(np.zeros((2, 100), np.float32))).shape == (1, 32, 32)
+    for shape in ((1, 51), (3_000_000, 1), (1, 3_000_000, 3)):
+        with pytest.raises(ImageError, match="a strip and no film"):
+            target.view(Film(np.zeros(shape, np.float32)))
 
 
 def test_a_target_does_not_speak_of_assumptions_when_all_is_told(small):

@@ -1,5 +1,7 @@
 """A real server on the loopback address against whoever reaches it: each refused in words, and it goes on answering."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,7 +12,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hostile_films import HOSTILE
 from mammi.web.guard import MAX_BODY
@@ -462,6 +466,56 @@ def test_many_silent_connections_do_not_keep_a_page_from_its_reader(open_server)
     finally:
         for connection in silent:
             connection.close()
+
+
+def test_a_later_request_that_never_ends_does_not_keep_its_connection(monkeypatch):
+    """Letter by letter, after a first request that was whole: no token is needed for that."""
+    import asyncio
+
+    import uvicorn
+
+    from mammi.web import serve as serving
+
+    async def page(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async def attack():
+        config = uvicorn.Config(page, port=0, lifespan="off", http=serving._Impatient, log_level="error")
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname())
+        whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        for _ in range(2):  # whole requests one after the other are served
+            writer.write(whole)
+            await reader.readuntil(b"\r\n\r\nx")
+            await asyncio.sleep(0.2)
+        began = asyncio.get_running_loop().time()
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and asyncio.get_running_loop().time() < began + 5:
+                writer.write(b"G")
+                await asyncio.sleep(0.05)
+        lasted = asyncio.get_running_loop().time() - began
+        writer.close()
+        server.should_exit = True
+        await running
+        return lasted
+
+    monkeypatch.setattr(serving, "PATIENCE", 0.6)
+    assert asyncio.run(attack()) < 2
+
+
+def test_a_strip_is_refused_and_takes_no_memory(open_server):
+    """Small as a file, and 26 GB on the way to the network's input."""
+    loaded, _ = held(open_server)
+    strip = io.BytesIO()
+    Image.fromarray(np.zeros((20_000_000, 1), np.uint8)).save(strip, "PNG")
+    status, _, body = post(open_server, form(strip.getvalue()))
+    assert status == 422
+    assert "a strip and no film" in json.loads(body)["reason"]
+    assert held(open_server)[1] - loaded < GROWTH
 
 
 def test_a_taken_port_is_said_in_a_line(run):

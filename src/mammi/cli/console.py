@@ -1,8 +1,10 @@
 """What every command prints through: results on standard output, progress and words of warning on standard error."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -12,8 +14,19 @@ from mammi.types import Progress as ProgressCallback
 
 __all__ = ["err", "out", "progress_bars"]
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+#: Characters that command a terminal, or turn the order of the letters behind them around; ends of lines and tabs stay.
+_COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+
+
+class _Tame(Console):
+    """Shows what commands a terminal as a mark: names come from reports, networks and runs of others."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - as rich has them
+        return super().render_str(_COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text), **options)
+
+
+out = _Tame(highlight=False)
+err = _Tame(stderr=True, highlight=False)
 
 
 class _Rate(ProgressColumn):
@@ -29,7 +42,7 @@ def progress_bars() -> Iterator[ProgressCallback]:
     """Yield a progress callback: a bar with its rate per step on a terminal, a line per finished step elsewhere."""
     if err.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
@@ -54,7 +67,7 @@ def progress_bars() -> Iterator[ProgressCallback]:
             finished.add(step)
             seconds = time.monotonic() - began
             rate = f", {(done - first) / seconds:,.1f}/s" if seconds > 0.5 and done > first else ""
-            err.print(f"{step}: {done:,} of {total:,} ({seconds:.1f} s{rate})")
+            err.print(f"{step}: {done:,} of {total:,} ({seconds:.1f} s{rate})", markup=False)
 
     finished: set[str] = set()
     yield log

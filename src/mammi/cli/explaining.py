@@ -133,7 +133,7 @@ def _show_output(output: "OutputExplanation", found: "FilmExplanation") -> None:
     for unit in output.units:
         said = unit.name if unit.name != "no concept" else f"no concept: {unit.reason}" if unit.reason else unit.name
         rows.add_row(
-            f"{found.layer}:{unit.unit}",
+            escape(f"{found.layer}:{unit.unit}"),
             escape(said),
             f"{unit.activation:.4g}",
             _number(unit.percentile, ".0f"),

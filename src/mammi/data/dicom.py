@@ -15,6 +15,7 @@ The order is that of the standard (PS3.4 N.2): stored values, modality transform
 Overlays, presentation LUTs, ICC profiles and real-world values are not applied. Nothing is reduced to 8 bits.
 """
 
+import re
 import zlib
 from typing import Any, BinaryIO
 
@@ -131,6 +132,9 @@ def _frame(ds: Any, frame: int | None, max_pixels: int) -> tuple[int, int]:  # n
     """Return the frame to decode and how many there are, after looking whether there is a picture at all."""
     if not any(name in ds for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         kind = str(ds.get("Modality") or "no modality stated")
+        # Codes of modalities are repeated; what else a header may hold there is not.
+        if ds.get("Modality") and not re.fullmatch(r"[A-Z]{2,3}|RT[A-Z]{3,8}", kind):
+            kind = "its modality is no code of one"
         raise ImageError(f"it holds no pixel data ({kind}): it is cut off or not an image object; leave it out")
     if "TransferSyntaxUID" not in ds.file_meta:
         raise ImageError("its header names no Transfer Syntax (0002,0010), so its pixel data cannot be understood")

@@ -39,7 +39,9 @@ def grey_pixels(ds: Any, index: int, stored: NDArray[Any], notes: list[str]) -> 
         try:
             return window(values, center, width, function)
         except InputError as error:
-            notes.append(f"{error}: it was left out")
+            # A header may hold anything: its word is not repeated.
+            known = function in ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+            notes.append(f"{error if known else 'the function of its window is not known'}: it was left out")
     if full is not None:
         return scale_range(values, *full)
     seen = np.isfinite(values)

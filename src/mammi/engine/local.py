@@ -1,5 +1,6 @@
 """One process: record the target's layers block by block, encode films and texts chunk by chunk, losing nothing."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from mammi.types import Progress
 from mammi.vlms import Annotator
 
 __all__ = ["embed_films", "embed_texts", "record_blocks"]
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ def record_blocks(
     def load(row: int) -> _View:
         try:
             film = images.film(row)
+            view = target.view(film)
         except ImageError as error:
             return _View(None, reason=str(error))
-        # Warnings go into a table for everyone; the file's name does not.
-        warnings = tuple(text.replace(images.paths[row].name, "the file") for text in film.warnings)
-        return _View(target.view(film), fingerprint=pixel_fingerprint(film), warnings=warnings)
+        # Warnings go into a table for everyone; the file's name, and what a library quotes of its header, do not.
+        warnings = tuple(_QUOTED.sub("'…'", text.replace(images.paths[row].name, "the file")) for text in film.warnings)
+        return _View(view, fingerprint=pixel_fingerprint(film), warnings=warnings)
 
     finished = store.done()
     seen = sum(len(store.rows(block)) for block in finished)

@@ -64,7 +64,9 @@ def ranked(activation: NDArray[np.floating]) -> NDArray[np.int64]:
     return order if finite_on.all() else order[finite_on[order]]
 
 
-def one_a_patient(view: RunView, order: NDArray[np.int64], n: int, without: frozenset[int] = frozenset()) -> list[int]:
+def one_a_patient(
+    view: RunView, order: Sequence[int] | NDArray[np.int64], n: int, without: frozenset[int] = frozenset()
+) -> list[int]:
     """Return the first films of an order, one a patient.
 
     Args:

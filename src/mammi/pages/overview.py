@@ -10,7 +10,7 @@ from mammi.data import normalise_label
 from mammi.errors import RunError
 from mammi.functional.quick_agreement import correlations
 from mammi.functional.truth_ranks import risk_coverage, skewness
-from mammi.pages.galleries import withheld_because
+from mammi.pages.galleries import one_a_patient, withheld_because
 from mammi.pages.reasons import count_reasons
 from mammi.pages.site import Page
 from mammi.pages.units import PICTURES, example_films
@@ -83,7 +83,7 @@ def _glance(view: RunView) -> list[dict[str, Any]]:
                 "layer": str(row["layer"]),
                 "unit": int(row["unit"]),
                 "name": str(row["name"]),
-                "films": [view.films[film] for film in films[:PICTURES]],
+                "films": [view.films[film] for film in one_a_patient(view, films, PICTURES)],
                 "withheld": withheld_because(len({int(view.patients[film]) for film in films})),
             }
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mammi.errors import InputError
-from mammi.pages.galleries import withheld_because
+from mammi.pages.galleries import one_a_patient, withheld_because
 from mammi.pages.maps import concept_map
 from mammi.pages.site import Page
 from mammi.pages.unit import SHOWN
@@ -25,7 +25,7 @@ ORDERS = {
     "score": ("score", True),
     "examples": ("n_examples", True),
 }
-#: Example films shown in a row.
+#: Example films shown in a row, of as many patients.
 PICTURES = 3
 
 
@@ -133,7 +133,7 @@ def _rows(view: RunView, layer: str, shown: pd.DataFrame) -> list[dict[str, Any]
                 "n_examples": int(row["n_examples"]),
                 "reason": str(row["reason"]),
                 "words": _words(row),
-                "films": [view.films[film] for film in films[:PICTURES]],
+                "films": [view.films[film] for film in one_a_patient(view, films, PICTURES)],
                 "withheld": withheld,
             }
         )

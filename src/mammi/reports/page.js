@@ -52,9 +52,10 @@
 
   const films = (unit) => {
     const box = element("div", "films");
+    if (unit.w) box.append(element("p", "reason", `Pictures withheld: ${unit.w}.`));
     for (const [film, activation] of unit.f) {
       const figure = element("figure");
-      if (data.pictures[film]) {
+      if (data.pictures[film] && !unit.w) {
         const picture = element("img");
         picture.src = data.pictures[film];
         picture.alt = `example film ${data.films[film]}`;

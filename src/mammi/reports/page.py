@@ -15,6 +15,7 @@ from PIL import Image
 
 from mammi.data import read_film
 from mammi.errors import ImageError
+from mammi.pages.galleries import withheld_because
 from mammi.pages.method import how_to_read
 from mammi.store.files import read_json, write_atomic
 from mammi.store.run import Run
@@ -35,7 +36,8 @@ def write_report(run: Run, path: str | Path, *, with_images: bool = False, progr
         run: a complete run.
         path: where to write.
         with_images: show thumbnails of the example films, read again from where they lie. They are pictures of
-            patients: off unless asked for. File names and paths are never written.
+            patients: off unless asked for, and withheld where those of a unit are of fewer than 3. File names and paths
+            are never written.
         progress: told of every film.
 
     Returns:
@@ -72,6 +74,9 @@ def _render(run: Run, units: pd.DataFrame, with_images: bool, progress: Progress
     wanted = units[["layer", "unit"]]
     examples = run.examples[run.examples["rank"] <= SHOWN].merge(wanted, on=["layer", "unit"])
     annotations = run.annotations.merge(wanted, on=["layer", "unit"])
+    withheld = _withheld(run, examples) if with_images else {}
+    keys = zip(examples["layer"], examples["unit"], strict=True)
+    pictured = {int(film) for film, key in zip(examples["film"], keys, strict=True) if not withheld.get(key)}
     terms = sorted(set(annotations["concept"]))
     numbers = {str(term): number for number, term in enumerate(terms)}
     return str(
@@ -83,8 +88,8 @@ def _render(run: Run, units: pd.DataFrame, with_images: bool, progress: Progress
                 {
                     "terms": terms,
                     "films": list(run.images["id"]),
-                    "pictures": _pictures(run, sorted(set(examples["film"])), progress) if with_images else {},
-                    "units": _units(units, annotations, examples, numbers, run.layers),
+                    "pictures": _pictures(run, sorted(pictured), progress) if with_images else {},
+                    "units": _units(units, annotations, examples, numbers, run.layers, withheld),
                 }
             ),
             style=_asset("page.css"),
@@ -130,6 +135,7 @@ def _units(
     examples: pd.DataFrame,
     numbers: dict[str, int],
     layers: list[str],
+    withheld: dict[tuple[Any, Any], str],
 ) -> list[dict[str, Any]]:
     """Return one record per unit, with short keys: there may be many thousand."""
     ranked = dict(iter(annotations.groupby(["layer", "unit"], sort=False)))
@@ -147,6 +153,7 @@ def _units(
                 "m": _formula(row, concepts),
                 "n": int(row["n_examples"]),
                 "r": str(row["reason"]),
+                "w": withheld.get(key, ""),
                 "a": [_number(row["low"]), _number(row["high"])],
                 "c": []
                 if concepts is None
@@ -160,6 +167,13 @@ def _units(
             }
         )
     return records
+
+
+def _withheld(run: Run, examples: pd.DataFrame) -> dict[tuple[Any, Any], str]:
+    """Say of every unit why pictures of its films are not shown; "" if they are."""
+    patients = examples.assign(patient=run.images["patient"].to_numpy()[examples["film"]])
+    counts = patients.groupby(["layer", "unit"], sort=False)["patient"].nunique()
+    return dict(zip(counts.index, map(withheld_because, counts.tolist()), strict=True))
 
 
 def _formula(unit: dict[Any, Any], concepts: pd.DataFrame | None) -> str:

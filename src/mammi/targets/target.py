@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mammi.errors import InputError, TargetError
+from mammi.errors import ImageError, InputError, TargetError
 from mammi.factory_file import is_factory_spec, split_factory_spec
 from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
@@ -17,6 +17,10 @@ from mammi.targets.weights import load_weights, read_weights
 from mammi.types import Film
 
 __all__ = ["Target", "create_target", "list_targets"]
+
+#: How many times longer one side of a film may be than the other. Resized along one side first, or by the shorter side,
+#: a strip of a pixel's width asks for a thousand times its own memory.
+LONGEST = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,14 @@ class Target:
     source: Mapping[str, Any] | None = None
 
     def view(self, film: Film) -> Tensor:
-        """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU."""
+        """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU.
+
+        Raises:
+            ImageError: if one side of the film is more than 50 times the other.
+        """
+        height, width = film.pixels.shape[:2]
+        if max(height, width) > LONGEST * min(height, width):
+            raise ImageError(f"The film is {width} x {height} pixels, a strip and no film: leave it out")
         return self.preprocessing.apply(film)
 
 

@@ -17,12 +17,12 @@ from mammi.web.guard import Guard
 __all__ = ["HOST", "serve"]
 
 HOST = "127.0.0.1"
-#: Seconds a connection may be open without having asked for anything.
+#: Seconds a connection may be open without asking for anything.
 PATIENCE = 15.0
 
 
 class _Impatient(H11Protocol):  # type: ignore[misc]
-    """Closes a connection that opens and says nothing, or says it letter by letter."""
+    """Closes a connection that asks for nothing, or asks letter by letter: for its first page or for a later one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -32,8 +32,13 @@ class _Impatient(H11Protocol):  # type: ignore[misc]
         self._overdue.cancel()
         super().connection_lost(exc)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._overdue.cancel()
+        self._overdue = self.loop.call_later(PATIENCE, self._give_up)
+
     def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
             self.transport.close()
 
 
