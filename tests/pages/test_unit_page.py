@@ -7,6 +7,7 @@ import torch
 from mammi.errors import InputError, RunError, UnknownNameError
 from mammi.functional.agreement import agreement
 from mammi.pages import RunView, render, unit_page
+from mammi.pages.senses import Embedded
 from mammi.store.run import open_run
 from small_run import (
     DEAD,
@@ -137,8 +138,9 @@ def test_two_senses_have_films_of_their_own(view):
     strong = np.flatnonzero(activation > activation.mean() + 1.5 * activation.std())
     told = [film["id"] for sense in senses for film in sense["films"]["films"]]
     assert sorted(view.film_rows[film] for film in told) == strong.tolist()
-    films = np.stack([np.load(path) for path in view.embedded.paths]).reshape(N_FILMS, -1).astype(float)
-    alike = np.stack([films @ view.embedded.concepts[concept] for concept in ("effusion", "tube")], axis=1)
+    embedded = Embedded.of(view)
+    films = np.stack([np.load(path) for path in embedded.paths]).reshape(N_FILMS, -1).astype(float)
+    alike = np.stack([films @ embedded.concepts[concept] for concept in ("effusion", "tube")], axis=1)
     standard = (alike - alike.mean(axis=0)) / alike.std(axis=0)
     for place, sense in enumerate(senses):
         for film in sense["films"]["films"]:
@@ -147,7 +149,7 @@ def test_two_senses_have_films_of_their_own(view):
 
 
 def test_senses_without_embeddings_or_private_parts_are_named_all_the_same(view, site):
-    view.__dict__["embedded"] = None
+    view._kept["embedded"] = None
     page = unit_page(view, LAYER, TWO_SENSES)
     assert [sense["films"] for sense in page.data["senses"]] == [None, None]
     assert "cannot be told" in render(page, site)
@@ -158,7 +160,7 @@ def test_embeddings_that_are_gone_are_no_error(folder, tmp_path):
 
     copy = tmp_path / "run"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("private"))
-    assert RunView(open_run(copy)).embedded is None
+    assert Embedded.of(RunView(open_run(copy))) is None
 
 
 def test_feeds(view, site):

@@ -81,7 +81,7 @@ def sense_galleries(view: RunView, activation: NDArray[np.float32], kept: list[d
         return []
     of = {sense: [entry for entry in kept if entry["sense"] == sense] for sense in senses}
     leading = (of[senses[0]][0]["concept"], of[senses[1]][0]["concept"])
-    embedded = view.embedded
+    embedded = view.once("embedded", lambda: Embedded.of(view))
     chosen: list[list[int] | None] = [None, None]
     if embedded is not None and all(concept in embedded.concepts for concept in leading):
         # Where the concept's absence excites the unit, its weakest films are the telling ones.

@@ -18,7 +18,6 @@ from mammi.store.run import CERTAINTY, Run
 
 if TYPE_CHECKING:
     from mammi.explain.account import Account
-    from mammi.pages.senses import Embedded
 
 __all__ = ["RunView", "finite"]
 
@@ -121,13 +120,6 @@ class RunView:
     @cached_property
     def _categories(self) -> dict[str, str]:
         return {str(term): str(category) for term, category in self.concepts["category"].items()}
-
-    @cached_property
-    def embedded(self) -> "Embedded | None":
-        """Embeddings of films and concepts, to tell the senses of a unit apart; None where they are not all there."""
-        from mammi.pages.senses import Embedded
-
-        return Embedded.of(self)
 
     def layer_number(self, layer: str) -> int:
         """Return the place of a layer among the run's, from 0.
