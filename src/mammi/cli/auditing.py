@@ -256,7 +256,7 @@ def _show_areas(areas: "pd.DataFrame", limit: int) -> None:
     for row in order.head(limit or len(order)).to_dict("records"):
         rows.add_row(
             *(escape(row["output"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['change']:+.3f}"),
-            *(f"{row['low']:+.3f} to {row['high']:+.3f}", f"{row['random_mean']:+.3f}", _share(row["random_share"])),
+            *(_between(row, "low", "high", 3), f"{row['random_mean']:+.3f}", _share(row["random_share"])),
         )
     out.print()
     out.print(rows)
@@ -285,12 +285,12 @@ def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
-def _between(row: dict[Any, Any], low: str, high: str) -> str:
-    return "" if math.isnan(row[low]) else f"{row[low]:+.2f} to {row[high]:+.2f}"
+def _between(row: dict[Any, Any], low: str, high: str, digits: int = 2) -> str:
+    return "" if math.isnan(row[low]) else f"{row[low]:+.{digits}f} to {row[high]:+.{digits}f}"
 
 
 def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.0%}"
+    return "" if math.isnan(value) else f"{round(100 * value)}%"  # a whole number: there is no -0
 
 
 def _share(value: float) -> str:
