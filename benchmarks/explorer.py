@@ -22,12 +22,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import uvicorn
-from pages import LABELS, write_run
 
 from mammi.explain.search import UnitSearch, standing
 from mammi.store import open_run
 from mammi.web.app import UPLOADS, create_app
 from mammi.web.guard import Guard
+from pages import LABELS, write_run
 
 ROUNDS = 20
 WIDTH = 512
