@@ -134,3 +134,17 @@ def test_one_patient_has_no_interval_and_no_share_is_minus_nothing(tmp_path):
     assert "AUC" in printed
     assert "nan" not in printed
     assert [_percent(share) for share in (-0.001, 0.004, -0.5, 1.2, float("nan"))] == ["0%", "0%", "-50%", "120%", ""]
+
+
+def test_it_is_said_that_patients_are_not_known(job, tmp_path):
+    mammi.annotate(
+        mammi.create_target("phantom"),
+        mammi.ProbingSet.open(job / "data" / "images"),
+        mammi.ConceptSet.from_terms(["effusion", "mass"]),
+        mammi.create_vlm("phantom"),
+        layers=["layer3"],
+        out=tmp_path / "run",
+    )
+    unknown = run("ablate", tmp_path / "run", "--units", "layer3:1").stderr
+    assert "patients are not known: every film counts as one, intervals are too narrow" in unknown
+    assert "patients are not known" not in run("ablate", job / "run", "--units", "layer3:1").stderr

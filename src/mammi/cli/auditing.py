@@ -137,7 +137,15 @@ def ablate(
             *(account, chosen), to=to, classes=classes, attributes=attributes, films=films, seed=seed, progress=progress
         )
     _write(output, found.to_dict())
+    _note_patients(bool(account.run.manifest["images"]["patients_known"]))
     _show_ablation(found, limit)
+
+
+def _note_patients(known: bool) -> None:
+    if not known:
+        err.print(
+            "note: the patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True
+        )
 
 
 def _account(run: Path, layer: str | None, spec: str | None, weights: str | None, progress: Any) -> "Account":  # noqa: ANN401
@@ -177,10 +185,7 @@ def _show_audit(found: "Audit", limit: int) -> None:
 
     for note in found.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
-    if not found.patients_known:
-        err.print(
-            "note: the patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True
-        )
+    _note_patients(found.patients_known)
     if not found.exact:
         err.print("note: contributions are gradient times activation on a sample of the films: shares need not add up")
     gaps = found.gaps[found.gaps["films"] != "with"]
