@@ -143,9 +143,7 @@ def ablate(
 
 def _note_patients(known: bool) -> None:
     if not known:
-        err.print(
-            "note: the patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True
-        )
+        err.print("note: patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True)
 
 
 def _account(run: Path, layer: str | None, spec: str | None, weights: str | None, progress: Any) -> "Account":  # noqa: ANN401
