@@ -3,11 +3,13 @@
 import html
 import re
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import mammi
 from mammi.cli import app
+from mammi.cli.auditing import _percent
 from mammi.phantoms import write_cohort
 from mammi.store.files import read_json
 
@@ -113,3 +115,36 @@ def test_what_is_wrong_is_said_on_one_line(job, arguments, said):
 def test_without_a_table_the_runs_labels_are_looked_at(job):
     result = run("audit", job / "run", code=2)
     assert "no label that is no output" in result.stderr
+
+
+def test_one_patient_has_no_interval_and_no_share_is_minus_nothing(tmp_path):
+    data = tmp_path / "data"
+    write_cohort(data, 40, seed=5)
+    table = pd.read_csv(data / "labels.csv").assign(patient="one")
+    table.to_csv(data / "labels.csv", index=False)
+    mammi.annotate(
+        mammi.create_target("phantom"),
+        mammi.ProbingSet.open(data / "images", data / "labels.csv"),
+        mammi.ConceptSet.from_terms(["effusion", "mass"]),
+        mammi.create_vlm("phantom"),
+        layers=["layer3"],
+        out=tmp_path / "run",
+    )
+    printed = run("ablate", tmp_path / "run", "--units", "layer3:1").stdout
+    assert "AUC" in printed
+    assert "nan" not in printed
+    assert [_percent(share) for share in (-0.001, 0.004, -0.5, 1.2, float("nan"))] == ["0%", "0%", "-50%", "120%", ""]
+
+
+def test_it_is_said_that_patients_are_not_known(job, tmp_path):
+    mammi.annotate(
+        mammi.create_target("phantom"),
+        mammi.ProbingSet.open(job / "data" / "images"),
+        mammi.ConceptSet.from_terms(["effusion", "mass"]),
+        mammi.create_vlm("phantom"),
+        layers=["layer3"],
+        out=tmp_path / "run",
+    )
+    unknown = run("ablate", tmp_path / "run", "--units", "layer3:1").stderr
+    assert "patients are not known: every film counts as one, intervals are too narrow" in unknown
+    assert "patients are not known" not in run("ablate", job / "run", "--units", "layer3:1").stderr

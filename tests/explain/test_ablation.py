@@ -249,3 +249,19 @@ def test_what_is_wrong_is_said():
     account.__dict__["activations"] = activations
     with pytest.raises(InputError, match="unit deep:3 is not finite"):
         ablate(account, [1, 3])
+
+
+def test_an_input_given_by_name_is_held_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 1, bias=False)
+
+        def forward(self, x):
+            return self.layer(input=x)
+
+    net = Named()
+    nn.init.ones_(net.layer.weight)
+    with Ablated(net, LayerPlan("layer@in", "vector", "none", 2), {1: 5.0}):
+        assert net(torch.ones(1, 2)).item() == 6
+    assert net(torch.ones(1, 2)).item() == 2

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from tests.explain.made_up import made_up_account
+from torch import nn
 
 import mammi
 from mammi.errors import CaptureError, InputError, UnknownNameError
@@ -130,3 +132,36 @@ def test_thresholds_separate_what_the_network_knows(phantom_account):
     name = "effusion"
     called = phantom_account.logits[:, phantom_account.outputs.index(name)] >= phantom_account.thresholds[name]
     assert (called == phantom_account.labels[name]).mean() > 0.9
+
+
+def test_a_layer_that_leads_nowhere_is_refused_in_words(drawn, tmp_path):
+    class Off(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.preprocessing = {"channels": 1, "size": 32, "mean": 0.5, "std": 0.25}
+            self.conv, self.off, self.out = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            maps = torch.relu(self.conv(x))
+            self.off(maps)
+            return self.out(maps.mean((2, 3)))
+
+    target = mammi.create_target(Off())
+    run = mammi.annotate(
+        target,
+        mammi.ProbingSet.open(drawn / "images"),
+        mammi.ConceptSet.from_terms(["effusion", "mass"]),
+        mammi.create_vlm("phantom"),
+        layers=["conv", "off"],
+        out=tmp_path / "run",
+    )
+    with pytest.raises(CaptureError, match="output 0 of module does not follow from layer 'off' by gradients"):
+        open_account(run, target, "off")
+    assert not any(module._forward_hooks for module in target.model.modules())
+    assert open_account(run, target, "conv").layer == "conv"
+
+
+def test_labels_of_films_without_a_logit_give_no_threshold():
+    account = made_up_account(np.full((3, 2), np.nan), [[1.0, 1.0]], {"finding 0": [1.0, 0.0, np.nan]}, range(3))
+    assert account.thresholds == {}

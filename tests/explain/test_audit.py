@@ -8,7 +8,9 @@ import pytest
 from tests.explain.made_up import made_up_account
 
 from mammi.errors import InputError, UnknownNameError
+from mammi.explain.attributes import read_attributes
 from mammi.explain.audit import audit
+from mammi.explain.gaps import GAP_COLUMNS, class_gaps, film_sets, patient_numbers_of
 
 QUICK = {"n_shuffles": 60, "n_resamples": 100}
 
@@ -227,3 +229,21 @@ def test_the_drawn_films(phantom_account, drawn):
     assert row["gap"] > 3
     assert row["share"] > 0.8
     assert abs(row["rest"]) < 1e-10
+
+
+def test_a_share_of_next_to_nothing_is_not_stated():
+    # Unit 0 and 1 see the marker and work against each other: what is left of the gap is small but clear.
+    account, metadata = planted()
+    marker = np.nan_to_num(metadata["marker"].to_numpy())
+    noise = np.random.default_rng(0).normal(size=len(marker))
+    a = np.stack([marker * 4 + noise * 0.1, marker * 4 + noise * 0.1, 0.5 * marker, np.zeros_like(marker)], axis=1)
+    weights = [[1.0, -1.0, 0.1, 0.0]]
+    patients = account.run.images["patient"]
+    made = made_up_account(a, weights, {"other": np.nan * marker}, patients)
+    reacts = np.array([True, False, False, False])
+    attribute = read_attributes(made.run, patient_numbers_of(made), metadata, ["marker"])[0][0]
+    arguments = (patient_numbers_of(made), reacts, reacts, film_sets(made, 0))
+    row = dict(zip(GAP_COLUMNS, class_gaps(made, 0, attribute, *arguments, seed=0, n_resamples=60)[0], strict=True))
+    assert 0 < row["low"] <= row["gap"] == pytest.approx(0.05, abs=0.001)
+    assert row["carried"] == pytest.approx(4, abs=0.1)  # eighty times the gap
+    assert np.isnan(row["share"])

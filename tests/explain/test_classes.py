@@ -158,3 +158,11 @@ def test_the_drawn_films(phantom_account):
     present = phantom_account.labels["side marker"] == 1
     assert whole == pytest.approx(phantom_account.logits[present, phantom_account.output("side marker")].mean())
     assert found.units["low"].iloc[0] > 0
+
+
+def test_labels_of_one_kind_are_not_called_none():
+    account, truth = decided()
+    account.run.labels["finding 0"] = np.ones(len(truth))
+    assert explain_class(account, "finding 0", n_resamples=20).rule.endswith(
+        "against the others: no labels of both kinds"
+    )

@@ -447,3 +447,27 @@ def test_real_films_add_up(real, shared_data, layer, source):
     for output in found.outputs:
         adds_up(output)
         assert abs(output.gap) < (1e-4 if found.exact else 0.05)
+
+
+def test_where_a_class_token_looks_is_not_sought_in_patches_it_never_reads(drawn, new_films, tmp_path):
+    class Classed(nn.Module):
+        """A convolution, a class token that reads its patches, and a norm behind which patches lead nowhere."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.patches, self.read, self.norm = nn.Conv2d(1, 6, 4, 4), nn.Linear(6, 6), nn.LayerNorm(6)
+            self.cls_token = nn.Parameter(torch.randn(1, 1, 6))
+            self.out = nn.Linear(6, 2)
+
+        def forward(self, x):
+            patches = self.patches(x).flatten(2).mT
+            token = self.cls_token + torch.tanh(self.read(patches)).mean(dim=1, keepdim=True)
+            return self.out(self.norm(torch.cat([token, patches], dim=1))[:, 0])
+
+    target = mammi.create_target(Classed(), channels=1, size=16, mean=0.5, std=0.3)
+    run = small_run(target, mammi.ProbingSet.open(drawn / "images"), tmp_path / "run", ["norm", "out@in"])
+    found = explain_film(open_account(run, target, "out@in"), new_films[0], outputs=[0])
+    assert found.where.kind == "gradient x activation at patches"
+    assert np.abs(found.where.maps).max() > 0
+    assert found.outputs[0].units[0].peak is not None

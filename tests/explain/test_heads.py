@@ -93,3 +93,15 @@ def test_nothing_is_left_in_the_network():
     output_head(subject)
     assert net.training
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_a_relu_that_cuts_on_dark_films_only_is_seen():
+    # The units are the mean grey of the film and a little more: positive on noise, negative on what is dark.
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[1].weight.fill_(1 / 256)
+        net[1].bias.fill_(1.0)
+    made = target(net)
+    before, after = plan_layers(made, ["1", "2"])
+    assert linear_head(made, before) is None
+    assert linear_head(made, after) is not None

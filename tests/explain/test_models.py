@@ -43,7 +43,7 @@ def test_a_network_made_from_a_module_cannot_be_found_again(phantom_run, tmp_pat
         load_vlm(mammi.open_run(folder))
     assert load_target(mammi.open_run(folder), "phantom").name == "phantom"
     (folder / "private" / "models.json").unlink()  # a run of an older version
-    with pytest.raises(RunError, match="give --target and --weights"):
+    with pytest.raises(RunError, match="or an older version wrote the run.: give --target and --weights"):
         load_target(mammi.open_run(folder))
 
 
@@ -68,3 +68,10 @@ def test_a_film_that_is_gone_is_named_by_its_salted_id(phantom_run, tmp_path):
     with pytest.raises(ImageError, match=r"1 of 60 films are not where they were \(film-") as caught:
         run_films(mammi.open_run(folder))
     assert "Mueller" not in str(caught.value)
+
+
+def test_films_of_a_run_without_its_private_part_are_asked_for_back(phantom_run, tmp_path):
+    shutil.copytree(phantom_run.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "private")
+    with pytest.raises(RunError, match="put 'private' back beside the manifest"):
+        run_films(mammi.open_run(tmp_path / "run"))

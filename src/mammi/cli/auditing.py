@@ -137,7 +137,13 @@ def ablate(
             *(account, chosen), to=to, classes=classes, attributes=attributes, films=films, seed=seed, progress=progress
         )
     _write(output, found.to_dict())
+    _note_patients(bool(account.run.manifest["images"]["patients_known"]))
     _show_ablation(found, limit)
+
+
+def _note_patients(known: bool) -> None:
+    if not known:
+        err.print("note: patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True)
 
 
 def _account(run: Path, layer: str | None, spec: str | None, weights: str | None, progress: Any) -> "Account":  # noqa: ANN401
@@ -177,10 +183,7 @@ def _show_audit(found: "Audit", limit: int) -> None:
 
     for note in found.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
-    if not found.patients_known:
-        err.print(
-            "note: the patients are not known: every film counts as one, intervals are too narrow", soft_wrap=True
-        )
+    _note_patients(found.patients_known)
     if not found.exact:
         err.print("note: contributions are gradient times activation on a sample of the films: shares need not add up")
     gaps = found.gaps[found.gaps["films"] != "with"]
@@ -256,7 +259,7 @@ def _show_areas(areas: "pd.DataFrame", limit: int) -> None:
     for row in order.head(limit or len(order)).to_dict("records"):
         rows.add_row(
             *(escape(row["output"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['change']:+.3f}"),
-            *(f"{row['low']:+.3f} to {row['high']:+.3f}", f"{row['random_mean']:+.3f}", _share(row["random_share"])),
+            *(_between(row, "low", "high", 3), f"{row['random_mean']:+.3f}", _share(row["random_share"])),
         )
     out.print()
     out.print(rows)
@@ -285,12 +288,12 @@ def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}"
 
 
-def _between(row: dict[Any, Any], low: str, high: str) -> str:
-    return "" if math.isnan(row[low]) else f"{row[low]:+.2f} to {row[high]:+.2f}"
+def _between(row: dict[Any, Any], low: str, high: str, digits: int = 2) -> str:
+    return "" if math.isnan(row[low]) else f"{row[low]:+.{digits}f} to {row[high]:+.{digits}f}"
 
 
 def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.0%}"
+    return "" if math.isnan(value) else f"{round(100 * value)}%"  # a whole number: there is no -0
 
 
 def _share(value: float) -> str:

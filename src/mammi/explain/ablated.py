@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mammi.capture import LayerPlan
 from mammi.errors import CaptureError, InputError
+from mammi.explain.gradients import replaced_at
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -62,15 +63,10 @@ class Ablated:
         if self.plan.module not in modules:
             raise CaptureError(f"layer {self.plan.module!r} is not in the network: 'mammi layers' lists them all")
         self._training = {module: module.training for module in modules.values()}
-        module = modules[self.plan.module]
         try:
             self.model.eval()
-            self._handles = [
-                module.register_forward_pre_hook(self._before)
-                if self.plan.is_input
-                else module.register_forward_hook(self._after)
-            ]
-            if module is not self.model:
+            self._handles = [replaced_at(self.model, self.plan, self._held)]
+            if self.plan.module:
                 self._handles += [
                     self.model.register_forward_pre_hook(self._start),
                     self.model.register_forward_hook(self._check),
@@ -99,12 +95,6 @@ class Ablated:
         values = values.reshape([-1 if place == axis else 1 for place in range(given.ndim)]).expand(size)
         self._calls += 1
         return given.index_copy(axis, units, values)  # a copy: the layer's own output may be needed elsewhere
-
-    def _after(self, module: nn.Module, args: Any, output: Any) -> Tensor:  # noqa: ANN401 - whatever a module gives
-        return self._held(output)
-
-    def _before(self, module: nn.Module, args: Any) -> Any:  # noqa: ANN401 - whatever a module takes
-        return (self._held(args[0]), *args[1:])
 
     def _start(self, model: nn.Module, args: Any) -> None:  # noqa: ANN401 - whatever a module takes
         self._calls = 0

@@ -11,7 +11,7 @@ from mammi.capture import LayerPlan, Recorder, output_layers, plan_layers
 from mammi.data import normalise_label
 from mammi.engine.prefetch import decoded_batches
 from mammi.errors import CaptureError, InputError, UnknownNameError
-from mammi.explain.gradients import leaf_at, logits_of, unit_sums
+from mammi.explain.gradients import leaf_at, logits_of, no_way, unit_sums
 from mammi.explain.heads import LinearHead, linear_head, output_head
 from mammi.explain.models import run_films
 from mammi.store.files import read_array, write_array
@@ -131,7 +131,7 @@ class Account:
         return {
             output: best_f1_threshold(self.logits[:, self.outputs.index(output)], truth)
             for output, truth in self.labels.items()
-            if np.nansum(truth) > 0
+            if (truth[np.isfinite(self.logits[:, self.outputs.index(output)])] == 1).any()
         }
 
 
@@ -171,7 +171,8 @@ def open_account(
 
     Raises:
         UnknownNameError: if the run holds no such layer.
-        CaptureError: if the network's output is not one vector a film, or the run holds no layer but outputs.
+        CaptureError: if the network's output is not one vector a film, the run holds no layer but outputs, or an output
+            does not follow from the layer by gradients.
         ImageError: if films must be shown again and are not where they were.
     """
     if not target.n_outputs:
@@ -247,7 +248,10 @@ def _gradient_contributions(
             with torch.enable_grad():
                 z = logits(torch.stack(views).to(target.device))
                 for output in range(target.n_outputs):
-                    (slope,) = torch.autograd.grad(z[:, output].sum(), caught["leaf"], retain_graph=True)
+                    try:
+                        (slope,) = torch.autograd.grad(z[:, output].sum(), caught["leaf"], retain_graph=True)
+                    except RuntimeError as error:
+                        raise no_way(target, plan, output, error) from error
                     found[output, :, done : done + len(views)] = unit_sums(slope * caught["leaf"].detach(), plan).T
             done += len(views)
             progress("weighing the units", done, len(films))

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammi.capture import LayerPlan, Recorder
-from mammi.errors import CaptureError
-from mammi.explain.gradients import logits_of, unit_sums
+from mammi.explain.gradients import logits_of, no_way, replaced_at, unit_sums
 from mammi.explain.heads import LinearHead, output_head
 from mammi.registry import import_extra
 from mammi.targets import Target
@@ -128,10 +127,7 @@ def integrated_gradients(
             try:
                 shares = method.attribute(film, target=output, n_steps=steps, internal_batch_size=AT_ONCE)
             except RuntimeError as error:
-                raise CaptureError(
-                    f"output {output} of {target.name} does not follow from layer {plan.name!r} by gradients "
-                    f"({str(error).splitlines()[0][:160]}): choose a layer on its way"
-                ) from error
+                raise no_way(target, plan, output, error) from error
             contributions[row] = unit_sums(shares.detach().double(), plan)[0]
             progress("attributing", row + 1, len(wanted))
     return Attribution(ends[1], ends[0], contributions, activations)
@@ -149,15 +145,7 @@ def _gate(model: nn.Module, plan: LayerPlan) -> Iterator[nn.Identity]:
         passed: Tensor = gate(plan.one_tensor(value))
         return passed.clone()
 
-    def before(_module: nn.Module, args: Any) -> Any:  # noqa: ANN401 - whatever a module takes
-        return (through(args[0]), *args[1:])
-
-    module = dict(model.named_modules())[plan.module]
-    handle = (
-        module.register_forward_pre_hook(before)
-        if plan.is_input
-        else module.register_forward_hook(lambda _module, _args, output: through(output))
-    )
+    handle = replaced_at(model, plan, through)
     try:
         yield gate
     finally:

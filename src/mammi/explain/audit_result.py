@@ -46,7 +46,7 @@ class Audit:
             class has no labels or the attribute does not vary so, and ``reacts`` is then as overall. The q-values are over all units and attributes.
         gaps: one row a class, attribute and set of films: ``attribute, output, films`` (all, same finding, without, with),
             ``gap, low, high``, ``carried, carried_low, carried_high`` (through the ``n_units`` that react), ``share`` (of
-            the gap; NaN where the gap's interval holds 0), ``rest`` (gap less what all units carry), ``n_units``,
+            the gap; NaN where the gap's interval holds 0, or beyond ten times the gap), ``rest`` (gap less what all units carry), ``n_units``,
             ``n_films``, ``n_patients``. A set with fewer than 10 patients on a side is left out.
         confounders: ``attribute, goes_with, r, n_films``, strongest first.
         notes: what was left out.

@@ -183,16 +183,15 @@ def _members(account: Account, output: int) -> tuple[NDArray[np.float64], str]:
         member = truth[account.films]
         if {0.0, 1.0} <= set(member[~np.isnan(member)].tolist()):
             return member, f"films labelled {name}, against films labelled without"
+    why = "no labels" if truth is None else "no labels of both kinds"
     logits = account.logits[:, output]
     threshold = float(np.quantile(logits[np.isfinite(logits)], 1 - TOP_SHARE)) if np.isfinite(logits).any() else np.nan
     found = np.where(np.isfinite(logits), (logits >= threshold).astype(np.float64), np.nan)[account.films]
     if not {0.0, 1.0} <= set(found.tolist()):
-        raise InputError(
-            f"the films of {name!r} cannot be told from others: it has no labels and one logit on all films"
-        )
+        raise InputError(f"the films of {name!r} cannot be told from others: it has {why} and one logit on all films")
     return (
         found,
-        f"the tenth of the films with the highest logit ({threshold:.2f} or more), against the others: no labels",
+        f"the tenth of the films with the highest logit ({threshold:.2f} or more), against the others: {why}",
     )
 
 

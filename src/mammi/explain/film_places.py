@@ -46,6 +46,8 @@ def film_maps(
             cells = cell_maps(account.target, account.plan, view[None], units, at=at)[0]
         except CaptureError:
             continue
+        if at is not None and not cells.any():
+            continue  # the class token reads no patch of this layer: an earlier one it does
         maps = lay_on_film(cells, preprocessing, shape, size)
         kind = "map" if at is None else f"gradient x activation at {at.name}"
         return UnitMaps(maps, tuple(units), account.layer, kind), ""

@@ -20,6 +20,9 @@ GAP_COLUMNS = [
     *("share", "rest", "n_units", "n_films", "n_patients"),
 ]
 
+#: A share beyond this is not stated: the units work against each other, and their ratio to what is left says nothing.
+MOST_SHARE = 10.0
+
 
 class Films(NamedTuple):
     """Films that are compared: which of them, and within which strata.
@@ -127,7 +130,7 @@ def class_gaps(
         low, high = gap_interval(
             columns[:, :2], values, torch.from_numpy(owners), strata, seed=seed, n_resamples=n_resamples
         )
-        clear = bool(low[0] > 0) or bool(high[0] < 0)
+        clear = (bool(low[0] > 0) or bool(high[0] < 0)) and abs(carried) <= MOST_SHARE * abs(gap)
         found.append(
             (
                 *(attribute.label, account.outputs[output], films.name),

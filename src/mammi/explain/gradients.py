@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,10 +10,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammi.capture import LayerPlan
+from mammi.errors import CaptureError
 from mammi.explain.heads import LinearHead
 from mammi.targets import Target
 
-__all__ = ["leaf_at", "logits_of", "unit_sums"]
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["leaf_at", "logits_of", "no_way", "replaced_at", "unit_sums"]
+
+
+def replaced_at(model: nn.Module, plan: LayerPlan, change: Callable[[Any], Tensor]) -> "RemovableHandle":
+    """Put something else in the place of what a layer gives or, with ``@in``, of its first input, placed or named."""
+    module = dict(model.named_modules())[plan.module]
+
+    def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:  # noqa: ANN401 - whatever a module takes
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        name = next(iter(kwargs), None)
+        if name is None:
+            raise CaptureError(f"layer {plan.name!r} takes nothing: choose another layer")
+        return args, {**kwargs, name: change(kwargs[name])}
+
+    handle: RemovableHandle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if plan.is_input
+        else module.register_forward_hook(lambda _module, _args, output: change(output))
+    )
+    return handle
+
+
+def no_way(target: Target, plan: LayerPlan, output: int, error: RuntimeError) -> CaptureError:
+    """Say that an output does not follow from a layer by gradients."""
+    return CaptureError(
+        f"output {output} of {target.name} does not follow from layer {plan.name!r} by gradients "
+        f"({str(error).splitlines()[0][:160]}): choose a layer on its way"
+    )
 
 
 @contextmanager
@@ -25,15 +57,7 @@ def leaf_at(model: nn.Module, plan: LayerPlan) -> Iterator[dict[str, Tensor]]:
         caught["leaf"] = plan.one_tensor(value).clone().requires_grad_()
         return caught["leaf"].clone()  # an in-place ReLU behind the layer must not meet the leaf itself
 
-    def before(module: nn.Module, args: Any) -> Any:  # noqa: ANN401 - whatever a module takes
-        return (cut(args[0]), *args[1:])
-
-    module = dict(model.named_modules())[plan.module]
-    handle = (
-        module.register_forward_pre_hook(before)
-        if plan.is_input
-        else module.register_forward_hook(lambda _module, _args, output: cut(output))
-    )
+    handle = replaced_at(model, plan, cut)
     try:
         yield caught
     finally:

@@ -19,8 +19,9 @@ __all__ = ["LinearHead", "linear_head", "output_head"]
 
 #: Largest difference that still counts as equal, relative to the size of the values: float32 sums in another order.
 TOLERANCE = 1e-4
-#: Films of noise that the question is tried on.
-TRIED = 3
+#: Films that the question is tried on: noise about mid grey, and about what is dark and what is bright. A unit that follows
+#: the grey of the film, and is negative on dark ones only, would else look as if no ReLU cut it.
+TRIED = (0.0, 0.0, 0.0, -2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class LinearHead:
 
 def _noise(target: Target) -> Tensor:
     """Return films of noise as the network takes them: whatever holds on these holds by structure."""
-    shape = (TRIED, target.preprocessing.channels, *target.preprocessing.size)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(target.device)
+    shape = (len(TRIED), target.preprocessing.channels, *target.preprocessing.size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return (noise + torch.tensor(TRIED).reshape(-1, 1, 1, 1)).to(target.device)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -47,7 +47,11 @@ def load_target(
     if spec is not None:
         given: dict[str, Any] = {"spec": spec, "weights": weights, **settings}
     else:
-        given = _known(run, "target", "network is made (it came from a module): give --target and --weights")
+        given = _known(
+            run,
+            "target",
+            "network is made (it came from a module, or an older version wrote the run): give --target and --weights",
+        )
     target = create_target(**given, device=device)
     if target.fingerprint != run.manifest["identity"]["target"]:
         raise StaleRunError(
@@ -76,8 +80,15 @@ def run_films(run: Run) -> ProbingSet:
 
     Raises:
         ImageError: if one of them is not where it was.
+        RunError: if the run's private folder is gone.
     """
-    sources = read_json(run.folder / "private" / "films.json")
+    path = run.folder / "private" / "films.json"
+    if not path.is_file():
+        raise RunError(
+            f"{run.folder} has no private/films.json, so its films cannot be shown to the network: put 'private' back "
+            "beside the manifest"
+        )
+    sources = read_json(path)
     paths = [Path(sources[int(row)]["path"]) for row in run.images["row"]]
     gone = [film for film, path in zip(run.images["id"], paths, strict=True) if not path.is_file()]
     if gone:
