@@ -395,7 +395,10 @@ def test_a_damaged_run_is_refused_and_mended_by_the_same_command(parts, undistur
 
     with pytest.raises(RunError, match=Path(name).name):
         look()
+    (out / "explain").mkdir()
+    (out / "explain" / "audit.json").write_text("{}")
     assert_same(call(parts, out), undisturbed)
+    assert not (out / "explain").exists()  # it was about the damaged tables
 
 
 def test_a_damaged_manifest_is_one_line(undisturbed, tmp_path):

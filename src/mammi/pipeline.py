@@ -1,5 +1,6 @@
 """The main job: record, select, embed, match, store; resumable at every block. No formula lives here."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ def annotate(
             kept = readable_films(job, skip=on_error == "skip")
             manifest = set_status(store.folder, manifest, "encoding")
             manifest["counts"] = _finish(job, kept)
+            shutil.rmtree(out / "explain", ignore_errors=True)  # found out about the tables that were just replaced
             set_status(store.folder, manifest, "complete")
     return open_run(out)
 
