@@ -31,6 +31,7 @@ from mammi.capture import Recorder, plan_layers, plan_maps
 from mammi.explain.agreement import unit_agreement
 from mammi.explain.gradients import leaf_at
 from mammi.explain.overlay import overlay
+from mammi.explain.receptive import cell_offset
 from mammi.explain.where import cell_maps, lay_on_film, unit_maps
 from mammi.functional.agreement import pearson
 from mammi.functional.chance import patient_resamples
@@ -63,15 +64,15 @@ MEASURES: dict[str, Callable[..., np.ndarray]] = {
     "side": side_agreement,
     "best IoU (oracle)": best_iou,
 }
-CLASS, UNIT, NAMED, MOVED = (
+CLASS, UNIT, NAMED, MIDDLE = (
     "class map",
     "its most important unit",
     "the unit most like the label",
-    "class map, cells moved",
+    "class map, cells in the middle",
 )
 UNTRAINED, HABIT = "class map of random weights", "mean class map of other patients"
 CENTRE, PRIOR = "centre of the film", "mean mask of other patients"
-METHODS = (CLASS, MOVED, UNIT, NAMED, UNTRAINED, HABIT, CENTRE, PRIOR)
+METHODS = (CLASS, MIDDLE, UNIT, NAMED, UNTRAINED, HABIT, CENTRE, PRIOR)
 
 
 @dataclass
@@ -138,14 +139,13 @@ def draw_maps(cohort: Cohort, cases: list[Case]) -> None:
     spaced = [cohort.labelled.film(row) for row in np.linspace(0, len(cohort.labelled) - 1, 64).astype(int)]
     control = randomised(target, spaced, seed=1)
     at = plan_maps(target, [maps])[0]
-    stride = target.preprocessing.size[0] // cell_maps(target, at, target.view(spaced[0])[None]).shape[-1]
+    offset = cell_offset(target, at)
 
-    def lay(cells: torch.Tensor, row: int) -> np.ndarray:
+    def lay(cells: torch.Tensor, row: int, offset: tuple[float, float] = offset) -> np.ndarray:
         shape = cohort.films.film(row).pixels.shape[:2]
-        return lay_on_film(cells, target.preprocessing, (int(shape[0]), int(shape[1])), (SIDE, SIDE))
+        size = int(shape[0]), int(shape[1])
+        return lay_on_film(cells, target.preprocessing, size, (SIDE, SIDE), offset=offset)
 
-    # Strided convolutions with padding on both sides see around the first pixel of their cell, not around its middle.
-    moved = np.minimum(np.arange(SIDE) + round((stride - 1) / 2 / target.preprocessing.size[0] * SIDE), SIDE - 1)
     for rows, views in batches(target, cohort.films):
         here = [case for case in cases if case.row in rows]
         needed = sorted({outputs.index(case.finding) for case in here})
@@ -162,7 +162,7 @@ def draw_maps(cohort: Cohort, cases: list[Case]) -> None:
                     film = case.row - rows.start
                     case.logit = float(logits[film, output].detach())
                     case.maps[CLASS] = lay(shares[film].sum(dim=0), case.row)
-                    case.maps[MOVED] = case.maps[CLASS][np.ix_(moved, moved)]
+                    case.maps[MIDDLE] = lay(shares[film].sum(dim=0), case.row, (0.0, 0.0))
                     case.maps[UNIT] = lay(shares[film, shares[film].sum(dim=(1, 2)).argmax()], case.row)
                     unit = sorted(set(alike.values())).index(alike[case.finding])
                     case.maps[NAMED] = lay(units[film, unit], case.row)

@@ -134,8 +134,11 @@ def test_report_with_images_holds_each_example_once(job):
     run("report", str(job / "run"), "-o", str(job / "pictures.html"), "--with-images")
     page = Page((job / "pictures.html").read_text())
     assert all(picture.startswith("data:image/jpeg;base64,") for picture in page.data["pictures"].values())
-    examples = mammi.open_run(job / "run").examples
-    assert {int(film) for film in page.data["pictures"]} == set(examples["film"])
+    opened = mammi.open_run(job / "run")
+    examples = opened.examples.assign(patient=opened.images["patient"].to_numpy()[opened.examples["film"]])
+    several = examples.groupby(["layer", "unit"]).filter(lambda unit: unit["patient"].nunique() >= 3)
+    assert 0 < len(several) < len(examples)
+    assert {int(film) for film in page.data["pictures"]} == set(several["film"])
     assert "pictures of patients" in (job / "pictures.html").read_text()
 
 

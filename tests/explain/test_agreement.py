@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import mammi
-from mammi.capture import plan_layers
+from mammi.capture import plan_layers, plan_maps
 from mammi.data import MaskSet
 from mammi.data.masks import Mark
 from mammi.errors import CaptureError, InputError, UnknownNameError
 from mammi.explain.agreement import COLUMNS, SIDE, unit_agreement
 from mammi.explain.models import load_target
+from mammi.explain.receptive import cell_offset
 from mammi.explain.where import cell_maps, lay_on_film
 from mammi.functional.chance import patient_resamples
 from mammi.functional.pointing import pointing_hit, side_agreement, strongest_iou
@@ -41,6 +42,7 @@ def test_equals_one_film_and_one_unit_at_a_time(phantom_run, target, masks, draw
     plan = plan_layers(target, [layer])[0]
     below = plan_layers(target, [at])[0] if at else None
     points = (np.arange(SIDE) + 0.5) / SIDE
+    offset = cell_offset(target, plan_maps(target, [below or plan])[0])
     for concept, unit in (("effusion", 3), ("pacemaker", 11), ("pneumothorax", 0)):
         per_film = []
         for row, name in enumerate(films.ids):
@@ -50,7 +52,8 @@ def test_equals_one_film_and_one_unit_at_a_time(phantom_run, target, masks, draw
             truth = some.grid(name, film.pixels.shape, points, points)[some.concepts.index(concept)]
             if truth.any():
                 cells = cell_maps(target, plan, target.view(film)[None], [unit], at=below)
-                one = lay_on_film(cells[0, 0], target.preprocessing, film.pixels.shape, (SIDE, SIDE))
+                shape = film.pixels.shape
+                one = lay_on_film(cells[0, 0], target.preprocessing, shape, (SIDE, SIDE), offset=offset)
                 middle = np.zeros((SIDE, SIDE))
                 middle[SIDE // 2, SIDE // 2] = 1
                 values = [float(m(one, truth)) for m in (pointing_hit, strongest_iou, side_agreement)]

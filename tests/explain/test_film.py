@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 import mammi
+from mammi.capture import plan_maps
 from mammi.errors import InputError, StaleRunError, UnknownNameError
 from mammi.explain.account import open_account
 from mammi.explain.classes import explain_class
 from mammi.explain.film import explain_film
 from mammi.explain.models import load_target
+from mammi.explain.receptive import cell_offset
 from mammi.explain.where import cell_maps, lay_on_film
 from mammi.phantoms import write_cohort
 from mammi.types import Film
@@ -218,7 +220,9 @@ def test_maps_lie_on_the_film(phantom_account, new_films):
     target = phantom_account.target
     units = list(found.where.units)
     cells = cell_maps(target, phantom_account.plan, target.view(film)[None], units)[0]
-    expected = lay_on_film(cells, target.preprocessing, (height, width), size)
+    offset = cell_offset(target, plan_maps(target, [phantom_account.plan])[0])
+    assert offset == pytest.approx([-7.5, -7.5], abs=0.3)  # four strides of two, each padded on both sides alike
+    expected = lay_on_film(cells, target.preprocessing, (height, width), size, offset=offset)
     np.testing.assert_array_equal(found.where.maps, expected)
     for unit in found.outputs[0].units:
         values = found.where.maps[units.index(unit.unit)]

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from mammi.capture import plan_layers, plan_maps
 from mammi.data import read_film
 from mammi.errors import CaptureError, InputError
+from mammi.explain.receptive import cell_offset
 from mammi.explain.where import cell_maps, lay_on_film, unit_maps
 from mammi.targets import Preprocessing, create_target
 from mammi.types import Film
@@ -126,6 +127,10 @@ def test_a_bright_spot_comes_back_to_where_it_was(settings, shape):
     assert abs((mass.sum(0) @ columns) / mass.sum() - x) < 0.25 * cell
 
 
+def looking(target, layer):
+    return cell_offset(target, plan_maps(target, [plan(target, layer)])[0])
+
+
 def test_unit_maps_are_the_maps_of_the_layer():
     target = make(resize="crop")
     film = Film(np.random.default_rng(0).random((61, 50), dtype=np.float32))
@@ -137,7 +142,10 @@ def test_unit_maps_are_the_maps_of_the_layer():
     for name, cells in {"conv": conv, "norm": norm, "block": block}.items():
         found = unit_maps(target, plan(target, name), film, [4, 0])
         np.testing.assert_allclose(
-            found.maps, lay_on_film(cells[0, [4, 0]], target.preprocessing, (61, 50)), rtol=1e-5, atol=1e-5
+            found.maps,
+            lay_on_film(cells[0, [4, 0]], target.preprocessing, (61, 50), offset=looking(target, name)),
+            rtol=1e-5,
+            atol=1e-5,
         )
         assert (found.kind, found.layer, found.units) == ("map", name, (4, 0))
         assert np.isnan(found.maps[:, 0, :]).all()  # cropped away
@@ -298,5 +306,9 @@ def test_a_real_network_on_real_films(shared_data):
         pre = (model.linear3(maps.mean((1, 2))) - norm.running_mean) * scale + norm.bias
         slope = torch.where(pre <= -3, 0.0, torch.where(pre >= 3, 1.0, pre / 3 + 0.5)) * scale
         by_hand = [slope[u] * torch.einsum("k,khw->hw", model.linear3.weight[u], maps) / 49 for u in units]
-    expected = lay_on_film(torch.stack(by_hand), target.preprocessing, film.pixels.shape)
+    shape, offset = film.pixels.shape, looking(target, "hs2")
+    assert offset == pytest.approx(
+        [-15.5, -15.5], abs=5
+    )  # five strides of two; squeeze and excitation takes part of it
+    expected = lay_on_film(torch.stack(by_hand), target.preprocessing, shape, offset=offset)
     np.testing.assert_allclose(found.maps, expected, atol=1e-5, rtol=1e-4)

@@ -15,7 +15,8 @@ from mammi.engine.prefetch import decoded_batches
 from mammi.errors import InputError
 from mammi.explain.account import run_plan
 from mammi.explain.models import run_films
-from mammi.explain.where import cell_maps, lay_on_film
+from mammi.explain.receptive import cell_offset
+from mammi.explain.where import cell_maps, lay_on_film, with_maps
 from mammi.functional.chance import patient_resamples
 from mammi.functional.pointing import pointing_hit, side_agreement, strongest_iou
 from mammi.store.files import read_json
@@ -86,6 +87,7 @@ def unit_agreement(
     below = plan_maps(target, plan_layers(target, [at]))[0] if at is not None else None
     if below is None:
         plan = plan_maps(target, [plan])[0]
+    offset = cell_offset(target, with_maps(target, plan if below is None else below))
     films, marked = run_films(run), _marked(run, masks)
     pairs = _pairs(run, masks, layer, plan.n_units, every)
     wanted = sorted({unit for units in pairs.values() for unit in units.tolist()})
@@ -103,7 +105,7 @@ def unit_agreement(
     for batch in decoded_batches(load, rows, BATCH):
         cells = cell_maps(target, plan, torch.stack([view for _, _, view, _ in batch]), wanted, at=below)
         for (row, shape, _, grids), own in zip(batch, cells, strict=True):
-            laid = lay_on_film(own, preprocessing, shape, (SIDE, SIDE))
+            laid = lay_on_film(own, preprocessing, shape, (SIDE, SIDE), offset=offset)
             for concept, units in pairs.items():
                 truth = grids[masks.concepts.index(concept)]
                 if truth.any():

@@ -8,7 +8,8 @@ from torch import Tensor
 from mammi.capture import LayerPlan
 from mammi.errors import CaptureError
 from mammi.explain.account import Account, run_plan
-from mammi.explain.where import UnitMaps, cell_maps, lay_on_film
+from mammi.explain.receptive import cell_offset
+from mammi.explain.where import UnitMaps, cell_maps, lay_on_film, with_maps
 from mammi.targets import list_layers
 from mammi.targets.preprocessing import Preprocessing
 
@@ -48,7 +49,8 @@ def film_maps(
             continue
         if at is not None and not cells.any():
             continue  # the class token reads no patch of this layer: an earlier one it does
-        maps = lay_on_film(cells, preprocessing, shape, size)
+        offset = cell_offset(account.target, with_maps(account.target, account.plan if at is None else at))
+        maps = lay_on_film(cells, preprocessing, shape, size, offset=offset)
         kind = "map" if at is None else f"gradient x activation at {at.name}"
         return UnitMaps(maps, tuple(units), account.layer, kind), ""
     return None, "Where the units are is not told: no layer with maps leads to them."

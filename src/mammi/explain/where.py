@@ -14,12 +14,13 @@ from mammi.capture import LayerPlan, MapPlan, Recorder, plan_maps
 from mammi.engine import declared_preprocessing
 from mammi.errors import CaptureError, InputError
 from mammi.explain.gradients import leaf_at
+from mammi.explain.receptive import cell_offset
 from mammi.targets import Target
 from mammi.targets.layers import evaluating
 from mammi.targets.preprocessing import Preprocessing
 from mammi.types import Film
 
-__all__ = ["UnitMaps", "cell_maps", "lay_on_film", "unit_maps"]
+__all__ = ["UnitMaps", "cell_maps", "lay_on_film", "unit_maps", "with_maps"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def unit_maps(
     chosen = _chosen(plan, units)
     preprocessing = declared_preprocessing(target)
     cells = cell_maps(target, plan, target.view(film)[None], chosen, at=at)[0]
-    maps = lay_on_film(cells, preprocessing, film.pixels.shape[:2])
+    offset = cell_offset(target, with_maps(target, plan if at is None else at))
+    maps = lay_on_film(cells, preprocessing, film.pixels.shape[:2], offset=offset)
     return UnitMaps(maps, tuple(chosen), plan.name, "map" if at is None else f"gradient x activation at {at.name}")
 
 
@@ -106,19 +108,24 @@ def cell_maps(
                 f"layer {plan.name!r} gives one number a unit and no map: give an earlier layer with maps as 'at', and "
                 "its cells are weighed by gradient x activation ('mammi layers' shows the shapes)"
             )
-        with Recorder(target.model, [_with_maps(target, plan)]) as recorder:
+        with Recorder(target.model, [with_maps(target, plan)]) as recorder:
             return recorder.record(views)[plan.name][:, chosen]
-    return _gradient_maps(target, plan, _with_maps(target, at), views, chosen)
+    return _gradient_maps(target, plan, with_maps(target, at), views, chosen)
 
 
 def lay_on_film(
-    cells: Tensor, preprocessing: Preprocessing, shape: tuple[int, int], size: tuple[int, int] | None = None
+    cells: Tensor,
+    preprocessing: Preprocessing,
+    shape: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    *,
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.float32]:
     r"""Lay maps of the network's input back on the film it was made from: undo squash, crop or padding.
 
     The centre of film pixel r of H lies at :math:`y = top + (r + 1/2)\,h / H` on the input, with ``top`` and ``h`` of the
-    film's placement there, and so at :math:`c = y\,n / N - 1/2` among the n cells that cover the N rows of the input;
-    the value is linear between the two nearest cells, rows and columns alike, and beyond the outermost centres it is
+    film's placement there, and so at :math:`c = (y - o)\,n / N - 1/2` among the n cells that share the N rows of the input
+    and look o pixels away from the middles of their shares; the value is linear between the two nearest cells, rows and columns alike, and beyond the outermost centres it is
     that of the outermost cell. For a squashed film this is ``interpolate(mode="bilinear", align_corners=False)`` of
     torch to the film's size. What was padded is dropped.
 
@@ -127,33 +134,33 @@ def lay_on_film(
         preprocessing: a declared `Preprocessing`, see `declared_preprocessing`.
         shape: height and width of the film, in pixels.
         size: rows and columns of the result, a grid over the whole film; ``shape`` by default.
+        offset: how far down and to the right the cells look away from the middles of their shares of the input, in pixels
+            of the input, from `mammi.explain.receptive.cell_offset`.
 
     Returns:
         float32, shape ``(..., *size)``; NaN where the centre of a pixel lies outside the network's input (cropped away).
 
     Raises:
         InputError: if ``cells`` is not floating or has no cell.
-
-    Notes:
-        A cell is taken to stand for the middle of its share of the input. The true centre of what it sees depends on
-        padding and strides (Araujo et al., Distill 2019) and lies up to half a cell further up and to the left in
-        networks whose strided convolutions pad both sides alike.
     """
     if cells.ndim < 2 or not cells.is_floating_point() or 0 in cells.shape[-2:]:
         raise InputError(f"'cells' must be floating, (..., rows, columns), got {cells.dtype} {tuple(cells.shape)}")
     place = preprocessing.placement(*shape)
     size = shape if size is None else size
-    down, seen_down = _weights(size[0], cells.shape[-2], preprocessing.size[0], place.top, place.height)
-    right, seen_right = _weights(size[1], cells.shape[-1], preprocessing.size[1], place.left, place.width)
+    rows, columns = preprocessing.size
+    down, seen_down = _weights(size[0], cells.shape[-2], rows, place.top, place.height, offset[0])
+    right, seen_right = _weights(size[1], cells.shape[-1], columns, place.left, place.width, offset[1])
     laid = (down @ cells.double() @ right.T).float()
     laid[..., ~(seen_down[:, None] & seen_right)] = torch.nan
     return laid.numpy()
 
 
-def _weights(n_pixels: int, n_cells: int, n_input: int, start: int, length: int) -> tuple[Tensor, Tensor]:
+def _weights(
+    n_pixels: int, n_cells: int, n_input: int, start: int, length: int, offset: float
+) -> tuple[Tensor, Tensor]:
     """Return how much each cell gives to each pixel of one axis, and which pixels the network saw."""
     on_input = start + (torch.arange(n_pixels, dtype=torch.float64) + 0.5) * (length / n_pixels)
-    centres = (on_input * (n_cells / n_input) - 0.5).clamp(0, n_cells - 1)
+    centres = ((on_input - offset) * (n_cells / n_input) - 0.5).clamp(0, n_cells - 1)
     weights = (1 - (centres[:, None] - torch.arange(n_cells, dtype=torch.float64)).abs()).clamp(min=0)
     return weights, (on_input >= 0) & (on_input < n_input)
 
@@ -166,7 +173,12 @@ def _chosen(plan: LayerPlan, units: Sequence[int] | None) -> list[int]:
     return chosen
 
 
-def _with_maps(target: Target, plan: LayerPlan) -> MapPlan:
+def with_maps(target: Target, plan: LayerPlan) -> MapPlan:
+    """Return a plan that keeps a layer's maps whole.
+
+    Raises:
+        CaptureError: if the layer has none.
+    """
     return plan if isinstance(plan, MapPlan) else plan_maps(target, [plan])[0]
 
 
