@@ -85,7 +85,7 @@ def unseen_dicom(tmp_path_factory):
     """A drawn film of another patient with an effusion, as DICOM, and its name that must not come back."""
     cohort = Cohort(64, seed=77)
     number = next(i for i in range(64) if cohort.plan(i).has("effusion"))
-    path = tmp_path_factory.mktemp("uploads") / "Doe_Jane_1961-03-02.dcm"
+    path = tmp_path_factory.mktemp("uploads") / "Doe, Jane 1961-03-02.dcm"
     write_dicom(cohort.film(number), path, inverted=True)
     return path
 

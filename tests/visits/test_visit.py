@@ -102,7 +102,7 @@ def test_a_dicom_film_is_explained_and_its_sum_is_the_logit(page, home, unseen_d
     page.get_by_role("button", name="Explain").click()
     page.wait_for_selector("#predictions")
     assert "effusion" in page.inner_text("body")
-    for secret in ("Doe", "Jane", "1961", "Phantom^", unseen_dicom.name):
+    for secret in ("Doe, J", "Jane 1", "1961-03", "Phantom^", unseen_dicom.name):  # what no base64 can spell
         assert secret not in page.content()
     tables = page.locator("table.shares").all()
     assert tables
