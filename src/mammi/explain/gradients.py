@@ -17,7 +17,7 @@ from mammi.targets import Target
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["leaf_at", "logits_of", "no_way", "replaced_at", "unit_sums"]
+__all__ = ["Attached", "leaf_at", "logits_of", "no_way", "pooled_at", "replaced_at", "unit_sums"]
 
 
 def replaced_at(model: nn.Module, plan: LayerPlan, change: Callable[[Any], Tensor]) -> "RemovableHandle":
@@ -99,3 +99,33 @@ def unit_sums(values: Tensor, plan: LayerPlan) -> NDArray[np.float32 | np.float6
         (values if values.dtype == torch.float64 else values.float()).cpu().numpy()
     )
     return summed
+
+
+class Attached(LayerPlan):
+    """A plan that pools without cutting the gradient."""
+
+    def one_tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
+        """Return what the module gave, checked as in any plan, still attached."""
+        super().one_tensor(value)
+        given: Tensor = value
+        return given
+
+
+@contextmanager
+def pooled_at(model: nn.Module, plan: LayerPlan) -> Iterator[list[Tensor]]:
+    """Collect the pooled activations of a layer, as often as it is called."""
+    pooled: list[Tensor] = []
+
+    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ANN401 - whatever a module takes
+        pooled.append(plan.pool(args[0] if args else next(iter(kwargs.values()), None)))
+
+    module = dict(model.named_modules())[plan.module]
+    handle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if plan.is_input
+        else module.register_forward_hook(lambda _module, _args, output: pooled.append(plan.pool(output)))
+    )
+    try:
+        yield pooled
+    finally:
+        handle.remove()

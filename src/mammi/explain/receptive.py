@@ -1,7 +1,5 @@
 """What a cell of a layer's maps looks at: not the middle of its share of the input, where strided layers are padded."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -9,6 +7,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mammi.capture import MapPlan
 from mammi.errors import CaptureError, TargetError
+from mammi.explain.gradients import Attached, pooled_at
 from mammi.targets import Target
 from mammi.targets.layers import evaluating
 from mammi.targets.randomised import copied
@@ -21,13 +20,8 @@ TRIED = 4
 LEAST = 0.25
 
 
-class _Attached(MapPlan):
-    """A plan that keeps maps without cutting the gradient."""
-
-    def one_tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
-        super().one_tensor(value)
-        given: Tensor = value
-        return given
+class _AttachedMaps(Attached, MapPlan):
+    """A plan that keeps maps whole without cutting the gradient."""
 
 
 def cell_offset(target: Target, plan: MapPlan) -> tuple[float, float]:
@@ -59,25 +53,11 @@ def cell_offset(target: Target, plan: MapPlan) -> tuple[float, float]:
     shape = (TRIED, target.preprocessing.channels, *target.preprocessing.size)
     # Bright, so that every ReLU is open, and uneven, so that a maximum is as often on one side as on the other.
     views = (1 + 0.1 * torch.rand(shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
-    attached = _Attached(plan.name, plan.layout, plan.pooling, plan.n_units, plan.n_prefix, plan.aspect)
-    kept: list[Tensor] = []
-    module = dict(model.named_modules())[plan.module]
-
-    def before(_module: object, args: Any, kwargs: Any) -> None:  # noqa: ANN401 - whatever a module takes
-        kept.append(attached.pool(args[0] if args else next(iter(kwargs.values()), None)))
-
-    handle = (
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        if plan.is_input
-        else module.register_forward_hook(lambda _module, _args, output: kept.append(attached.pool(output)))
-    )
-    try:
-        with evaluating(model), torch.enable_grad():
-            model(views)
-            rows, columns = (_middle(n) for n in kept[-1].shape[-2:])
-            (slope,) = torch.autograd.grad(kept[-1][:, :, rows, columns].sum(), views, allow_unused=True)
-    finally:
-        handle.remove()
+    attached = _AttachedMaps(plan.name, plan.layout, plan.pooling, plan.n_units, plan.n_prefix, plan.aspect)
+    with evaluating(model), pooled_at(model, attached) as kept, torch.enable_grad():
+        model(views)
+        rows, columns = (_middle(n) for n in kept[-1].shape[-2:])
+        (slope,) = torch.autograd.grad(kept[-1][:, :, rows, columns].sum(), views, allow_unused=True)
     if slope is None:
         raise CaptureError(f"layer {plan.name!r} does not follow from the network's input")
     mass = slope.double().abs().sum(dim=(0, 1))

@@ -1,19 +1,17 @@
 """Where a unit is strong, on the film's own geometry: its map, or gradient times activation at an earlier layer."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mammi.capture import LayerPlan, MapPlan, Recorder, plan_maps
 from mammi.engine import declared_preprocessing
 from mammi.errors import CaptureError, InputError
-from mammi.explain.gradients import leaf_at
+from mammi.explain.gradients import Attached, leaf_at, pooled_at
 from mammi.explain.receptive import cell_offset
 from mammi.targets import Target
 from mammi.targets.layers import evaluating
@@ -182,21 +180,12 @@ def with_maps(target: Target, plan: LayerPlan) -> MapPlan:
     return plan if isinstance(plan, MapPlan) else plan_maps(target, [plan])[0]
 
 
-class _Attached(LayerPlan):
-    """A plan that pools without cutting the gradient."""
-
-    def one_tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - whatever the module gave
-        super().one_tensor(value)
-        given: Tensor = value
-        return given
-
-
 def _gradient_maps(target: Target, plan: LayerPlan, at: MapPlan, views: Tensor, units: list[int]) -> Tensor:
     """Return gradient x activation at a layer, ``(n_films, n_units, rows, columns)``."""
     # The pooling of the plan decides what one unit is; a MapPlan pools nothing.
-    attached = _Attached(plan.name, plan.layout, plan.pooling, plan.n_units, plan.n_prefix)
+    attached = Attached(plan.name, plan.layout, plan.pooling, plan.n_units, plan.n_prefix)
     model = target.model
-    with evaluating(model), leaf_at(model, at) as caught, _pooled(model, attached) as pooled, torch.enable_grad():
+    with evaluating(model), leaf_at(model, at) as caught, pooled_at(model, attached) as pooled, torch.enable_grad():
         model(views)
         unrelated = f"layer {plan.name!r} does not follow from {at.name!r}: give an earlier layer as 'at'"
         if "leaf" not in caught or not pooled or not pooled[0].requires_grad:
@@ -219,23 +208,3 @@ def _gradient_maps(target: Target, plan: LayerPlan, at: MapPlan, views: Tensor, 
     if not maps:
         return torch.empty(len(views), 0, *at.pool(leaf).shape[-2:])
     return torch.stack(maps, dim=1)
-
-
-@contextmanager
-def _pooled(model: nn.Module, plan: LayerPlan) -> Iterator[list[Tensor]]:
-    """Collect the pooled activations of a layer, as often as it is called."""
-    pooled: list[Tensor] = []
-
-    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ANN401 - whatever a module takes
-        pooled.append(plan.pool(args[0] if args else next(iter(kwargs.values()), None)))
-
-    module = dict(model.named_modules())[plan.module]
-    handle = (
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        if plan.is_input
-        else module.register_forward_hook(lambda _module, _args, output: pooled.append(plan.pool(output)))
-    )
-    try:
-        yield pooled
-    finally:
-        handle.remove()

@@ -132,6 +132,7 @@ class Guard:
             # Whatever was not read would be taken for the next request.
             close = {"connection": "close"} if scope["method"] == "POST" else {}
             await answer.give(refusal.status, body, media, {**refusal.headers, **close})
+        # The last wall: whatever a page's code raises, its trace is for the terminal and the server lives on.
         except Exception:
             logging.getLogger("mammi.web").exception("a page failed")
             if not answer.begun:
