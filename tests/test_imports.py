@@ -30,8 +30,8 @@ MAY_IMPORT = {
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},
     "results": {"functional", "data", "methods"},
-    "job": {"functional", "concepts", "data", "targets", "vlms", "capture", "methods", "store"},
-    "naming": {*("functional", "capture", "engine", "job", "methods", "targets", "untrained")},
+    "job": {"functional", "concepts", "data", "targets", "vlms", "capture", "methods", "store", "engine"},
+    "naming": {*("functional", "capture", "engine", "job", "methods", "store", "targets", "untrained", "vlms")},
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
         *("methods", "store", "engine", "results", "untrained", "job", "naming"),

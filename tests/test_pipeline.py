@@ -173,9 +173,9 @@ def test_activations_equal_a_bare_forward(parts, undisturbed):
     np.testing.assert_allclose(undisturbed.activations("head")[:, rows].T, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_the_number_of_workers_changes_nothing(parts, undisturbed, tmp_path, workers):
-    assert_same(call(parts, tmp_path / "run", workers=workers), undisturbed)
+@pytest.mark.parametrize("decoders", [1, 3])
+def test_the_number_of_decoders_changes_nothing(parts, undisturbed, tmp_path, decoders):
+    assert_same(call(parts, tmp_path / "run", engine=mammi.create_engine(decoders=decoders)), undisturbed)
 
 
 def test_one_layer_alone_equals_the_layer_in_company(parts, undisturbed, tmp_path):
@@ -216,7 +216,7 @@ mammi.annotate(
 
 
 @pytest.mark.parametrize(
-    ("step", "at"), [("recording films", 300), ("recording films", 590), ("encoding films", 64), ("selecting", 0)]
+    ("step", "at"), [("recording films", 300), ("recording films", 590), ("encoding films", 65), ("selecting", 0)]
 )
 def test_kill_9_and_again_gives_the_same_run(parts, undisturbed, tmp_path, step, at):
     out = tmp_path / "run"

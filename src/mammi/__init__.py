@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mammi.comparison import Comparison, compare
     from mammi.concepts import Concept, ConceptSet, build_concepts, read_reports
     from mammi.data import MaskSet, ProbingSet, read_film
+    from mammi.engine import create_engine
     from mammi.errors import MammiError
     from mammi.methods import list_methods
     from mammi.pipeline import annotate
@@ -37,6 +38,7 @@ _HOMES = {
     "annotate_arrays": "mammi.arrays",
     "build_concepts": "mammi.concepts",
     "compare": "mammi.comparison",
+    "create_engine": "mammi.engine",
     "create_target": "mammi.targets",
     "create_vlm": "mammi.vlms",
     "list_layers": "mammi.targets",
@@ -64,6 +66,7 @@ __all__ = [
     "annotate_arrays",
     "build_concepts",
     "compare",
+    "create_engine",
     "create_target",
     "create_vlm",
     "list_layers",

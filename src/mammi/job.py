@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mammi.capture import LayerPlan
 from mammi.concepts import ConceptSet
 from mammi.data import MaskSet, ProbingSet
+from mammi.engine import Engine
 from mammi.errors import ImageError, RunError
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.methods import Method
@@ -41,7 +42,7 @@ class Job:
     plans: list[LayerPlan]
     store: ActivationStore
     batch_size: int
-    workers: int
+    engine: Engine
     progress: Progress
     masks: MaskSet | None = None
 

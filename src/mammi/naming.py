@@ -1,7 +1,7 @@
 """From recorded activations to names: select, encode, match, layer by layer. No formula lives here."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,61 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammi.capture import LayerPlan, plan_maps
-from mammi.engine import embed_films, embed_texts, measure_areas
+from mammi.engine import KeptViews, ViewTable, embed_films, embed_texts, measure_areas, n_cores, record_blocks
 from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
 from mammi.job import Job
 from mammi.methods import Evidence, Match, match_units, select_units, wants_control
+from mammi.store.recorded import RecordedFilms
 from mammi.untrained import record_untrained
+from mammi.vlms import Annotator
 
-__all__ = ["match_layers", "record_control", "select_layer"]
+__all__ = ["match_layers", "record_control", "record_films", "select_layer"]
 
 #: Seed of the weights of an untrained copy of the network.
 CONTROL_SEED = 1
+
+
+#: Share of the free disk that views of films may take until it is known which of them are needed.
+VIEWS_SHARE = 0.25
+
+
+def embeds_at_once(job: Job) -> bool:
+    """Tell whether every film is embedded while it is recorded: methods that look at all films need no choice first."""
+    return job.masks is None and job.recipe.needs != "examples"
+
+
+@cache
+def _view_table(vlm: Annotator) -> ViewTable | None:
+    return ViewTable.of(vlm)
+
+
+def kept_views(job: Job) -> KeptViews | None:
+    """Return where the annotator's views of the films are kept; None where they are not, or would fill the disk."""
+    if job.masks is not None or embeds_at_once(job):
+        return None
+    table = _view_table(job.vlm)
+    recorded = RecordedFilms(job.store.folder)
+    if table is None or table.n_bytes * job.store.n_films > VIEWS_SHARE * recorded.room():
+        return None
+    return KeptViews(recorded, job.store.block_size, table)
+
+
+def record_films(job: Job) -> None:
+    """Show every film to the network, and in the same pass to the annotator, or keep the annotator's view of it."""
+    kept = kept_views(job)
+    record_blocks(
+        job.target,
+        job.plans,
+        job.images,
+        job.store,
+        batch_size=job.batch_size,
+        engine=job.engine,
+        progress=job.progress,
+        vlm=job.vlm if kept is not None or embeds_at_once(job) else None,
+        table=None if kept is None else kept.table,
+    )
 
 
 def select_layer(job: Job, plan: LayerPlan) -> Selection:
@@ -47,7 +90,7 @@ def record_control(job: Job, kept: NDArray[np.int64]) -> tuple[Tensor, Tensor] |
         job.store,
         seed=CONTROL_SEED,
         batch_size=job.batch_size,
-        workers=job.workers,
+        engine=job.engine,
         progress=job.progress,
     )
     return units, torch.from_numpy(places)
@@ -72,15 +115,19 @@ def match_layers(
     folder = job.store.folder / "embeddings"
     # Where masks tell what a unit sees, no film need be put in words.
     shown = rows if job.masks is None else rows[:0]
+    hashes = [job.hashes[row] for row in shown]
+    if embeds_at_once(job):
+        RecordedFilms(job.store.folder).deal(job.store, shown, hashes, folder)
     films = embed_films(
         job.vlm,
         job.images,
         shown.tolist(),
-        [job.hashes[row] for row in shown],
+        hashes,
         folder,
         batch_size=job.batch_size,
-        workers=job.workers,
+        engine=job.engine,
         progress=job.progress,
+        kept=kept_views(job),
     )
     concept_rows, template_row = _embed_concepts(job, folder)
     film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else concept_rows[:0]
@@ -118,7 +165,7 @@ def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
         [int(row) for row in rows if job.images.ids[row] in marked],
         job.masks,
         batch_size=job.batch_size,
-        workers=job.workers,
+        workers=n_cores(),
         progress=job.progress,
     )
     columns = torch.tensor([job.concepts.index(term) for term in job.masks.concepts])
@@ -134,7 +181,7 @@ def _embed_concepts(job: Job, folder: Path) -> tuple[Tensor, Tensor | None]:
     terms, templates = job.concepts.terms, job.templates
     bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
     texts = [template.replace("{}", term) for term in terms for template in templates]
-    encoded = embed_texts(job.vlm, [*texts, *bare], folder, progress=job.progress)
+    encoded = embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress)
     rows = unit_rows(torch.from_numpy(encoded), "texts")
     concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
     template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from mammi.capture import LayerPlan, output_layers, plan_layers, plan_maps
 from mammi.concepts import ConceptSet
 from mammi.data import MaskSet, ProbingSet
-from mammi.engine import declared_preprocessing, record_blocks
+from mammi.engine import Engine, LocalEngine, declared_preprocessing
 from mammi.errors import InputError
 from mammi.job import Job, begin, is_intact, readable_films, resume, set_status, unreadable_films
 from mammi.methods import Method, create_method, wants_control
 from mammi.methods.base import method_options
-from mammi.naming import match_layers, record_control, select_layer
+from mammi.naming import match_layers, record_control, record_films, select_layer
 from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
 from mammi.store.images import salted_ids
+from mammi.store.recorded import RecordedFilms
 from mammi.store.run import Run, open_run
 from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
@@ -51,7 +52,7 @@ def annotate(
     template: str | Sequence[str] = TEMPLATE,
     pooling: str | None = None,
     batch_size: int = 16,
-    workers: int = 2,
+    engine: Engine | None = None,
     on_error: str = "fail",
     progress: Progress = no_progress,
     **options: Any,  # noqa: ANN401 - each method has options of its own
@@ -76,7 +77,7 @@ def annotate(
             templates are averaged at unit length.
         pooling: ``"mean"``, ``"max"`` or ``"cls"``; None for each layer's own.
         batch_size: films per forward pass; another value can change the last bits of an activation.
-        workers: threads that decode films; changes no result.
+        engine: who does the work, from `create_engine`; None for this process. Changes no result.
         on_error: ``"fail"`` records all readable films, then stops with the list of the others; ``"skip"`` leaves them
             out. Either way nothing recorded is lost, and each is named in the run folder with its reason.
         progress: told of every step.
@@ -97,8 +98,8 @@ def annotate(
     """
     if on_error not in ("fail", "skip"):
         raise InputError(f"'on_error' must be fail or skip, got {on_error!r}")
-    if batch_size < 1 or workers < 1:
-        raise InputError(f"'batch_size' and 'workers' must be at least 1, got {batch_size} and {workers}")
+    if batch_size < 1:
+        raise InputError(f"'batch_size' must be at least 1, got {batch_size}")
     templates = [template] if isinstance(template, str) else list(template)
     for text in templates:
         if text.count("{}") != 1:
@@ -118,19 +119,20 @@ def annotate(
         store = ActivationStore(out, len(images), BLOCK)
         job = Job(
             *(target, images, hashes, concepts, vlm, recipe, templates, plans, store),
-            *(batch_size, workers, progress, masks),
+            *(batch_size, engine or LocalEngine(), progress, masks),
         )
         identity = job.identity(method, method_options(method) | options)
         if mask_content is not None:
             identity["masks"] = mask_content
         manifest = resume(job, identity) if (out / "manifest.json").is_file() else begin(job, identity)
         if manifest["status"] != "complete" or not is_intact(job):
-            record_blocks(target, plans, images, store, batch_size=batch_size, workers=workers, progress=progress)
+            record_films(job)
             kept = readable_films(job, skip=on_error == "skip")
             manifest = set_status(store.folder, manifest, "encoding")
             manifest["counts"] = _finish(job, kept)
             shutil.rmtree(out / "explain", ignore_errors=True)  # found out about the tables that were just replaced
             set_status(store.folder, manifest, "complete")
+            RecordedFilms(out).clear()
     return open_run(out)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mammi.capture import LayerPlan
 from mammi.data import ProbingSet
-from mammi.engine import record_blocks
+from mammi.engine import Engine, record_blocks
 from mammi.errors import ImageError, RunError, TargetError
 from mammi.store.shards import ActivationStore
 from mammi.targets import Target, copied, randomised
@@ -45,7 +45,7 @@ def record_untrained(
     *,
     seed: int,
     batch_size: int,
-    workers: int,
+    engine: Engine,
     progress: Progress,
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Record an untrained copy of a network on the films of a run, or on evenly spaced ones of very many.
@@ -58,7 +58,7 @@ def record_untrained(
         store: the run's own store; the copy's blocks go into ``control/`` beside them, and survive a kill like them.
         seed: of the copy's weights.
         batch_size: films per forward pass.
-        workers: threads that decode.
+        engine: who does the work.
         progress: told of every batch.
 
     Returns:
@@ -86,7 +86,7 @@ def record_untrained(
         def report(step: str, done: int, total: int) -> None:
             progress(f"{step} of an untrained copy", done, total)
 
-        record_blocks(copy, plans, films, aside, batch_size=batch_size, workers=workers, progress=report)
+        record_blocks(copy, plans, films, aside, batch_size=batch_size, engine=engine, progress=report)
         _refuse_gaps(aside)
         for plan in plans:
             aside.finish(plan.name, plan.n_units, np.arange(len(places)))

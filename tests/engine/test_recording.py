@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mammi.capture import plan_layers
-from mammi.engine.local import record_blocks
+from mammi.engine import LocalEngine, record_blocks
 from mammi.store.shards import ActivationStore
 from mammi.targets import create_target
 from mammi.types import Film, no_progress
@@ -32,7 +32,7 @@ def test_warnings_quote_no_header_and_a_strip_is_left_out(tmp_path):
     images = Films(film=lambda row: films[row], paths=[Path("Doe_Jane.dcm"), Path("strip.png")])
     store = ActivationStore(tmp_path, 2, 2)
     plans = plan_layers(target, ["0"])
-    record_blocks(target, plans, images, store, batch_size=2, workers=1, progress=no_progress)
+    record_blocks(target, plans, images, store, batch_size=2, engine=LocalEngine(1), progress=no_progress)
     (record,) = store.done().values()
     assert record["warnings"] == {"0": ["Invalid value for VR PN: '…', '…' in the file"]}
     assert "a strip and no film" in record["unreadable"]["1"]

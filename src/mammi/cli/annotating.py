@@ -128,7 +128,11 @@ def annotate(
     on_error: Annotated[str, typer.Option(help="Unreadable films: fail (with the whole list) or skip.")] = "fail",
     frame: Annotated[int | None, typer.Option(help="Which frame of multi-frame files, from 0.")] = None,
     batch_size: Annotated[int, typer.Option(help="Films per forward pass.")] = 16,
-    workers: Annotated[int, typer.Option(help="Threads that decode films.")] = 2,
+    engine: Annotated[str, typer.Option(help="Who does the work: local.")] = "local",
+    workers: Annotated[int, typer.Option(help="Processes, each with models of its own; changes no result.")] = 1,
+    decoders: Annotated[
+        int | None, typer.Option(help="Threads that decode films, per process. [default: the cores, shared out]")
+    ] = None,
     device: DeviceOption = "cpu",
     channels: ChannelsOption = None,
     size: SizeOption = None,
@@ -139,6 +143,7 @@ def annotate(
     """Say what every unit of some layers responds to; the main job."""
     from mammi.concepts import ConceptSet
     from mammi.data import MaskSet, ProbingSet
+    from mammi.engine import create_engine
     from mammi.methods import create_method
     from mammi.pipeline import annotate as annotate_run
     from mammi.vlms import create_vlm
@@ -168,7 +173,7 @@ def annotate(
             template=template or [TEMPLATE],
             pooling=pooling,
             batch_size=batch_size,
-            workers=workers,
+            engine=create_engine(engine, workers=workers, decoders=decoders),
             on_error=on_error,
             progress=progress,
             **options,
