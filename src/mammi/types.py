@@ -92,17 +92,21 @@ class Film:
             brighter (bone and fluid white, air black).
         bits: bits stored per sample in the source (8, 12, 16; 32 for floating point).
         warnings: what was odd about the file though it could be decoded, in words; empty if nothing was.
+        levels: uint8, the shape of ``pixels``, where the source is such that ``pixels`` is exactly ``levels / 255``;
+            None where that is not so, or not known.
     """
 
     pixels: NDArray[np.float32]
     bits: int = 8
     warnings: tuple[str, ...] = ()
+    levels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_pil(self) -> "Image.Image":
         """Return an 8-bit ``L`` or ``RGB`` picture, for models whose own preprocessing takes one."""
         from PIL import Image
 
-        return Image.fromarray(np.round(self.pixels * 255).astype(np.uint8))
+        levels = self.levels if self.levels is not None else np.round(self.pixels * 255).astype(np.uint8)
+        return Image.fromarray(levels)
 
 
 @runtime_checkable

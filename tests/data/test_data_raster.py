@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from mammi.data import read_film
+from mammi.data import pixel_fingerprint, read_film
 from mammi.data.raster import decode_raster
 from mammi.errors import ImageError
+from mammi.types import Film
 
 GREY = film(20, 30)
 SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
@@ -269,3 +270,18 @@ def test_animated_png_is_not_guessed():
     )
     with pytest.raises(ImageError, match="2 pages"):
         decode_raster(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_film_of_256_levels_carries_them_and_is_exactly_these(tmp_path, mode):
+    levels = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    Image.fromarray(levels).convert(mode).save(tmp_path / "film.png")
+    film = read_film(tmp_path / "film.png")
+    assert (film.levels is not None) == (mode == "L")
+    assert np.array_equal(film.pixels, (np.arange(256) / 255).astype(np.float32).reshape(8, 32))
+    assert np.array_equal(np.asarray(film.to_pil()), levels)
+    assert np.array_equal(np.asarray(Film(film.pixels).to_pil()), levels)
+    assert pixel_fingerprint(film) == pixel_fingerprint(Film(film.pixels, bits=16))
+    between = film.pixels.copy()
+    between[0, 5] += np.float32(1e-4)
+    assert pixel_fingerprint(Film(between)) != pixel_fingerprint(film)

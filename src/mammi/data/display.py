@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mammi.errors import InputError
 
-__all__ = ["collapse_grey", "lookup", "scale_range", "window"]
+__all__ = ["brightness", "collapse_grey", "lookup", "scale_range", "window"]
 
 Values = NDArray[Any]
 
@@ -34,6 +34,12 @@ def scale_range(values: Values, low: float, high: float) -> NDArray[np.float32]:
     np.subtract(wide, low, out=wide)
     np.divide(wide, high - low, out=wide)
     return np.clip(wide, 0, 1, out=wide).astype(np.float32, copy=False)
+
+
+def brightness(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return ``levels / 255`` as `scale_range` gives it, in one pass and without a copy in between."""
+    shown: NDArray[np.float32] = np.divide(levels, np.float32(255), dtype=np.float32)
+    return shown
 
 
 def window(values: Values, center: float, width: float, function: str = "LINEAR") -> NDArray[np.float32]:

@@ -14,13 +14,14 @@ import io
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mammi.data.display import collapse_grey, scale_range
+from mammi.data.display import brightness, collapse_grey, scale_range
 from mammi.data.streams import StreamCheck, check_jpeg, check_png, close_jpeg, refuse_many_scans
 from mammi.errors import ImageError
 from mammi.types import Film
@@ -71,14 +72,18 @@ def decode_raster(data: bytes, *, frame: int | None = None, max_pixels: int = MA
         if check.lost:
             raise ImageError(check.lost)
         image = _upright(image, notes)
+        levels = None
         if low is not None:
             wide = np.asarray(image).astype(np.uint16) << 8 | low
             pixels = _lay_on_black(scale_range(wide, 0, 65535), notes)
+        elif image.mode == "L" and not image.has_transparency_data:  # what nearly every film is
+            levels = np.asarray(image)
+            pixels = brightness(levels)
         else:
             pixels = _pixels(image, bits, notes)
         if photometric_0 and image.mode not in ("1", "L", "P"):  # Pillow turns over only up to 8 bits
             pixels = 1 - pixels
-    film = Film(np.ascontiguousarray(collapse_grey(pixels)), bits, tuple(notes))
+    film = Film(np.ascontiguousarray(collapse_grey(pixels)), bits, tuple(notes), levels)
     if data.startswith(_PNG):
         check = check_png(data, last_row_black=not film.pixels[-1].any())
     return _with_check(film, check)
@@ -92,7 +97,7 @@ def _refuse_large(width: int, height: int, max_pixels: int) -> None:
 def _with_check(film: Film, check: StreamCheck) -> Film:
     if check.lost:
         raise ImageError(check.lost)
-    return Film(film.pixels, film.bits, film.warnings + check.odd) if check.odd else film
+    return replace(film, warnings=film.warnings + check.odd) if check.odd else film
 
 
 def _seek(image: Image.Image, frame: int | None) -> None:

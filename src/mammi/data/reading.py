@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def read_film(path: str | Path, *, frame: int | None = None) -> Film:
     path = Path(path)
     film, caught = _guarded(lambda: _decode_file(path, frame), f"Film {path.name!r}", _reason)
     notes = tuple(dict.fromkeys((*film.warnings, *(text.replace(str(path), path.name) for text in caught))))
-    return Film(film.pixels, film.bits, notes)
+    return replace(film, warnings=notes)
 
 
 def read_film_bytes(data: bytes, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Film:
@@ -64,7 +65,7 @@ def read_film_bytes(data: bytes, *, frame: int | None = None, max_pixels: int = 
     """
     film, caught = _guarded(lambda: _decode_bytes(data, frame, max_pixels), "The film", partial(_reason, quote=False))
     odd = f"its decoder warned of it ({len(set(caught))} times)"
-    return Film(film.pixels, film.bits, (*film.warnings, odd) if caught else film.warnings)
+    return replace(film, warnings=(*film.warnings, odd)) if caught else film
 
 
 def _guarded(decode: Callable[[], Film], what: str, reason: Callable[[Exception], str]) -> tuple[Film, list[str]]:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict
 from importlib import import_module
 from time import monotonic
 from typing import IO
@@ -132,8 +131,7 @@ def _answer(data: bytes, frame: int | None) -> tuple[bytes, bytes | memoryview]:
     except (ImageError, MissingExtraError) as error:
         said = {"error": str(error), "missing": isinstance(error, MissingExtraError)}
         return json.dumps(said).encode(), b""
-    about = {name: value for name, value in asdict(film).items() if name != "pixels"}
-    head = json.dumps({"shape": film.pixels.shape, **about}).encode()
+    head = json.dumps({"shape": film.pixels.shape, "bits": film.bits, "warnings": film.warnings}).encode()
     return head, np.ascontiguousarray(film.pixels).reshape(-1).view(np.uint8).data
 
 
