@@ -16,7 +16,7 @@ from mammi.concepts import Concept, ConceptSet
 from mammi.engine import measure_areas
 from mammi.errors import CaptureError, ImageError, InputError, StaleRunError
 from mammi.functional.dissection import Areas, iou
-from mammi.methods import Evidence, create_method
+from mammi.methods import Evidence, LayerMatch, create_method
 from mammi.phantoms import write_cohort
 from mammi.phantoms.catalogue import OUTPUTS
 from mammi.results import layer_tables
@@ -94,7 +94,9 @@ def test_concepts_without_a_score_are_not_ranked():
     empty = torch.empty(4, 0, dtype=torch.float64)
     evidence = Evidence(activations, empty[:0], empty, None, torch.arange(12), areas=areas)
     selection = recipe.select(activations)
-    tables = layer_tables("conv", activations.T.numpy(), selection, recipe.match(evidence, selection), list("abcd"))
+    bounds = torch.stack([activations.amin(dim=0), activations.amax(dim=0)]).numpy()
+    match = LayerMatch.of(recipe.match(evidence, selection))
+    tables = layer_tables("conv", bounds, selection, match, list("abcd"))
     ranked = tables.annotations[["unit", "rank", "concept", "kept"]].to_numpy().tolist()
     assert ranked == [[0, 1, "a", True], [0, 2, "c", False], [1, 1, "a", False], [1, 2, "c", False]]
     assert tables.units["name"].tolist() == ["a", "no concept"]

@@ -3,8 +3,12 @@ import pandas as pd
 import torch
 
 from mammi.functional.selection import select_top
-from mammi.methods import Match, Verdict
+from mammi.methods import LayerMatch, Match, Verdict
 from mammi.results import layer_tables
+
+
+def bounds_of(activations):
+    return np.stack([activations.min(axis=1), activations.max(axis=1)])
 
 
 def test_concepts_without_a_score_have_no_place_and_reasons_are_kept():
@@ -14,7 +18,8 @@ def test_concepts_without_a_score_have_no_place_and_reasons_are_kept():
     scores = torch.tensor([[0.1, nan, 0.3], [nan, nan, nan], [0.0, 0.2, nan]], dtype=torch.float64)
     kept = [torch.tensor([2]), torch.tensor([], dtype=torch.int64), torch.tensor([1])]
     verdict = Verdict.only_reasons(kept, lambda unit: f"unit {unit} has no value")
-    tables = layer_tables("head", activations, selection, Match(scores, kept, verdict=verdict), ["a", "b", "c"])
+    match = LayerMatch.of(Match(scores, kept, verdict=verdict))
+    tables = layer_tables("head", bounds_of(activations), selection, match, ["a", "b", "c"])
     assert list(tables.annotations["unit"]) == [0, 0, 2, 2]
     assert list(tables.annotations["concept"]) == ["c", "a", "b", "a"]
     assert list(tables.annotations["rank"]) == [1, 2, 1, 2]
@@ -29,7 +34,7 @@ def layer_of(scores, kept, **more):
     activations = np.arange(3.0 * len(kept), dtype=np.float32).reshape(len(kept), 3)
     selection = select_top(torch.from_numpy(activations).T, 2)
     match = Match(torch.tensor(scores, dtype=torch.float64), [torch.tensor(k, dtype=torch.int64) for k in kept], **more)
-    return layer_tables("head", activations, selection, match, ["a", "b", "c"])
+    return layer_tables("head", bounds_of(activations), selection, LayerMatch.of(match), ["a", "b", "c"])
 
 
 def test_formulas_are_names_in_words_and_certainty_follows_the_kept_concepts():

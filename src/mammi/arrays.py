@@ -139,10 +139,11 @@ def annotate_arrays(
     if recipe.needs == "areas" and areas is None:
         raise InputError(f"method {method!r} needs 'areas': masks or boxes, counted with mammi.functional.dissection")
     selection = select_units(recipe, lambda units: measured[:, units], measured.shape[1])
-    match = match_units(recipe, evidence, selection)
+    scores = torch.full((measured.shape[1], len(concepts)), torch.nan, dtype=torch.float64)
+    match = match_units(recipe, evidence, selection, scores=scores)
     return ArrayAnnotations(
         examples=[chosen.numpy() for chosen in selection.per_unit()],
-        scores=match.scores.numpy(),
+        scores=scores.numpy(),
         concepts=[kept.numpy() for kept in match.concepts],
         formulas=match.formulas,
         verdict=match.verdict,

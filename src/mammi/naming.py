@@ -15,8 +15,9 @@ from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
 from mammi.job import Job
-from mammi.methods import Evidence, Match, match_units, select_units, wants_control
+from mammi.methods import Evidence, LayerMatch, match_units, select_units, wants_control
 from mammi.store.recorded import RecordedFilms
+from mammi.store.shards import ActivationStore
 from mammi.untrained import record_untrained
 from mammi.vlms import Annotator
 
@@ -67,15 +68,17 @@ def record_films(job: Job) -> None:
     )
 
 
-def select_layer(job: Job, plan: LayerPlan) -> Selection:
-    """Choose examples tile by tile, straight from the memory-mapped columns."""
-    activations = job.store.read(plan.name)
-    return select_units(
+def select_layer(job: Job, plan: LayerPlan) -> tuple[Selection, Tensor]:
+    """Choose examples tile by tile, straight from the disk; return them and every unit's bounds, ``(2, n_units)``."""
+    bounds = torch.empty(2, plan.n_units)
+    selection = select_units(
         job.recipe,
-        lambda units: torch.from_numpy(np.array(activations[units])).T,
-        len(activations),
+        lambda units: _columns(job.store, plan.name, torch.arange(units.start, units.stop)),
+        plan.n_units,
         lambda done, total: job.progress(f"selecting for {plan.name}", done, total),
+        bounds=bounds,
     )
+    return selection, bounds
 
 
 def record_control(job: Job, kept: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
@@ -102,7 +105,7 @@ def match_layers(
     chosen: NDArray[np.int64],
     rows: NDArray[np.int64],
     control: tuple[Tensor, Tensor] | None,
-) -> dict[str, Match]:
+) -> dict[str, LayerMatch]:
     """Encode the films and the texts once, then match every layer.
 
     Args:
@@ -118,10 +121,43 @@ def match_layers(
     hashes = [job.hashes[row] for row in shown]
     if embeds_at_once(job):
         RecordedFilms(job.store.folder).deal(job.store, shown, hashes, folder)
+    film_rows = _embed_films(job, shown, hashes, folder)
+    concept_rows, template_row = _embed_concepts(job, folder)
+    film_rows = film_rows if len(film_rows) else concept_rows[:0]
+    patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
+    labels = _known_labels(job, rows) if job.recipe.needs == "labels" else None
+    areas = _measure(job, rows)
+    matches = {}
+    for layer, selection in selections.items():
+        compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
+        evidence = Evidence(
+            activations=film_rows.new_empty((0, 0)),
+            films=film_rows,
+            concepts=concept_rows,
+            template=template_row,
+            patients=patients,
+            labels=labels,
+            areas=areas.get(layer),
+            control=control[0] if control else None,
+            control_films=control[1] if control else None,
+        )
+        report = partial(job.progress, f"matching {layer}")
+        matches[layer] = match_units(
+            job.recipe,
+            evidence,
+            compact,
+            report,
+            columns=None if job.recipe.needs == "examples" else partial(_columns, job.store, layer),
+        )
+    return matches
+
+
+def _embed_films(job: Job, rows: NDArray[np.int64], hashes: list[str], folder: Path) -> Tensor:
+    """Embed films; return them at unit length."""
     films = embed_films(
         job.vlm,
         job.images,
-        shown.tolist(),
+        rows.tolist(),
         hashes,
         folder,
         batch_size=job.batch_size,
@@ -129,28 +165,12 @@ def match_layers(
         progress=job.progress,
         kept=kept_views(job),
     )
-    concept_rows, template_row = _embed_concepts(job, folder)
-    film_rows = unit_rows(torch.from_numpy(films), "films") if len(films) else concept_rows[:0]
-    patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
-    areas = _measure(job, rows)
-    matches = {}
-    for layer, selection in selections.items():
-        units = np.array(job.store.read(layer)).T if job.recipe.needs != "examples" else np.empty((0, 0), np.float32)
-        compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
-        evidence = Evidence(
-            activations=torch.from_numpy(units),
-            films=film_rows,
-            concepts=concept_rows,
-            template=template_row,
-            patients=patients,
-            labels=_known_labels(job, rows),
-            areas=areas.get(layer),
-            control=control[0] if control else None,
-            control_films=control[1] if control else None,
-        )
-        report = partial(job.progress, f"matching {layer}")
-        matches[layer] = match_units(job.recipe, evidence, compact, report)
-    return matches
+    return unit_rows(torch.from_numpy(films), "films")
+
+
+def _columns(store: ActivationStore, layer: str, units: Tensor) -> Tensor:
+    """Read some units of a layer, ``(n_films, n)``."""
+    return torch.from_numpy(store.read_units(layer, units.numpy())).T
 
 
 def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:

@@ -177,7 +177,8 @@ def _finish(job: Job, kept: NDArray[np.int64]) -> dict[str, Any]:
     store, terms = job.store, job.concepts.terms
     for plan in job.plans:
         store.finish(plan.name, plan.n_units, kept)
-    selections = {plan.name: select_layer(job, plan) for plan in job.plans}
+    selected = {plan.name: select_layer(job, plan) for plan in job.plans}
+    selections = {layer: selection for layer, (selection, _) in selected.items()}
     if job.recipe.needs == "examples":
         chosen = np.unique(np.concatenate([selection.images.numpy() for selection in selections.values()]))
     else:
@@ -187,7 +188,7 @@ def _finish(job: Job, kept: NDArray[np.int64]) -> dict[str, Any]:
     tables = [
         layer_tables(
             plan.name,
-            store.read(plan.name),
+            selected[plan.name][1].numpy(),
             selections[plan.name],
             matches[plan.name],
             terms,

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from mammi.data import identical_pixels
 from mammi.functional.selection import Selection
-from mammi.methods import Match
+from mammi.methods import LayerMatch
 
-__all__ = ["RANKING", "LayerTables", "film_table", "layer_tables", "search_words"]
-
-#: Concepts listed per unit at least, whether kept or not: a reader wants to see what came next.
-RANKING = 10
+__all__ = ["LayerTables", "film_table", "layer_tables", "search_words"]
 
 
 @dataclass(frozen=True)
@@ -28,26 +25,26 @@ class LayerTables:
     annotations: pd.DataFrame
 
 
-def _reason(low: float, high: float, broken: bool, n_examples: int, n_kept: int, said: str) -> str:
-    """Say why a unit has no concept; ``""`` if it has one."""
-    if n_kept:
-        return ""
-    if broken:
-        return "its activation is NaN or infinite on some film"
-    if low == high:
-        return "it never varies over these films"
-    if said:
-        return said
-    if not n_examples:
-        return "no film stands out for it"
-    return "no concept fits its films better than the bare template"
+def _reasons(
+    bounds: NDArray[np.float32], n_examples: NDArray[np.int64], n_kept: NDArray[np.int64], said: Sequence[str]
+) -> NDArray[np.object_]:
+    """Say of every unit why it has no concept; ``""`` if it has one."""
+    low, high = bounds
+    reasons = np.array(said or [""] * len(n_kept), dtype=object)
+    unsaid = reasons == ""
+    reasons[unsaid] = "no concept fits its films better than the bare template"
+    reasons[unsaid & (n_examples == 0)] = "no film stands out for it"
+    reasons[low == high] = "it never varies over these films"
+    reasons[~np.isfinite(low) | ~np.isfinite(high)] = "its activation is NaN or infinite on some film"
+    reasons[n_kept > 0] = ""
+    return reasons
 
 
 def layer_tables(
     layer: str,
-    activations: NDArray[np.float32],
+    bounds: NDArray[np.float32],
     selection: Selection,
-    match: Match,
+    match: LayerMatch,
     terms: Sequence[str],
     outputs: Sequence[str] = (),
 ) -> LayerTables:
@@ -55,58 +52,39 @@ def layer_tables(
 
     Args:
         layer: its name.
-        activations: shape ``(n_units, n_films)``, as recorded.
+        bounds: the least and the greatest activation of its units, as recorded, shape ``(2, n_units)``.
         selection: the examples of its units.
         match: scores and kept concepts of its units.
-        terms: the concepts, in the order of the scores.
+        terms: the concepts, in the order of their indices.
         outputs: the network's own names of the units, if this is its output layer.
     """
-    counts = selection.counts.numpy()
-    scores = match.scores.numpy()
-    low, high = activations.min(axis=1), activations.max(axis=1)
-    ranked_units: list[int] = []
-    ranked: list[NDArray[np.int64]] = []
-    for unit, kept in enumerate(match.concepts):
-        if not counts[unit]:
-            continue
-        length = max(RANKING, len(kept))
-        best = np.argsort(-scores[unit], kind="stable")[:length]
-        best = best[~np.isnan(scores[unit, best])]  # what has no score has no rank, unless it is kept
-        # Kept concepts come first in the method's own order; the runners-up follow by score.
-        row = np.concatenate([kept.numpy(), best[~np.isin(best, kept.numpy())]])[:length]
-        ranked_units += [unit] * len(row)
-        ranked.append(row)
-    unit_column = np.array(ranked_units, dtype=np.int64)
-    concept_column = np.concatenate(ranked) if ranked else np.empty(0, dtype=np.int64)
-    n_kept = np.array([len(kept) for kept in match.concepts], dtype=np.int64)
+    counts, n_kept = selection.counts.numpy(), match.n_kept.numpy()
+    n_units = len(counts)
+    lengths = match.offsets.diff().numpy()
+    unit_column = np.repeat(np.arange(n_units), lengths)
+    concept_column, score_column = match.ranked.numpy(), match.ranked_scores.numpy()
     rank_column = _places(unit_column)
     is_kept = rank_column <= n_kept[unit_column]
-    names = np.array(terms, dtype=object)
-    has = n_kept > 0
-    first = np.array([int(kept[0]) if len(kept) else 0 for kept in match.concepts])
-    n_units = len(counts)
+    first = is_kept & (rank_column == 1)
+    named = n_kept > 0
+    names, scores = np.full(n_units, "no concept", dtype=object), np.full(n_units, np.nan)
+    concepts = np.array(terms, dtype=object)
+    names[named], scores[named] = concepts[concept_column[first]], score_column[first]
+    for unit, formula in enumerate(match.formulas or ()):
+        if formula and named[unit]:
+            names[unit] = _in_words(formula, terms)
     units = pd.DataFrame(
         {
             "layer": [layer] * n_units,
             "unit": np.arange(n_units),
             "output": list(outputs) if outputs else [""] * n_units,
-            "name": [_name(match, unit, terms) for unit in range(n_units)],
-            "score": np.where(has, scores[np.arange(n_units), first], np.nan),
+            "name": names,
+            "score": scores,
             "n_concepts": n_kept,
             "n_examples": counts,
-            "low": low,
-            "high": high,
-            "reason": [
-                _reason(
-                    float(low[u]),
-                    float(high[u]),
-                    not np.isfinite(low[u] + high[u]),
-                    int(counts[u]),
-                    int(n_kept[u]),
-                    match.verdict.reasons[u] if match.verdict else "",
-                )
-                for u in range(n_units)
-            ],
+            "low": bounds[0],
+            "high": bounds[1],
+            "reason": _reasons(bounds, counts, n_kept, match.verdict.reasons if match.verdict else ()),
         }
     )
     examples = pd.DataFrame(
@@ -123,8 +101,8 @@ def layer_tables(
             "layer": [layer] * len(unit_column),
             "unit": unit_column,
             "rank": rank_column,
-            "concept": names[concept_column],
-            "score": scores[unit_column, concept_column],
+            "concept": concepts[concept_column],
+            "score": score_column,
             "kept": is_kept,
             **_certainty(match, unit_column, is_kept),
         }
@@ -132,18 +110,12 @@ def layer_tables(
     return LayerTables(units, examples, annotations)
 
 
-def _name(match: Match, unit: int, terms: Sequence[str]) -> str:
-    """Return the formula of a unit in words, else its best concept, else "no concept"."""
-    kept = match.concepts[unit].tolist()
-    formula = match.formulas[unit] if match.formulas else ""
-    if not kept:
-        return "no concept"
-    if not formula:
-        return str(terms[kept[0]])
+def _in_words(formula: str, terms: Sequence[str]) -> str:
+    """Return a formula with its concepts by name."""
     return re.sub(r"\{(\d+)\}", lambda place: str(terms[int(place[1])]), formula)
 
 
-def _certainty(match: Match, units: NDArray[np.int64], is_kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def _certainty(match: LayerMatch, units: NDArray[np.int64], is_kept: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Return the columns that say how sure a method is; NaN (sense 0) where it does not say."""
     columns = {name: np.full(len(units), np.nan) for name in ("effect", "q_value", "stability", "purity")}
     sense = np.zeros(len(units), dtype=np.int64)

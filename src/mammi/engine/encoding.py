@@ -114,8 +114,12 @@ def _in_chunks(
     results: Iterator[tuple[Piece, Any]] = engine.run(work, pieces, on_batch) if pieces else iter(())
     for piece, embedded in results:
         write_array(missing[piece.number], embedded)
-    stored = [read_array(path) for _, path in chunks]
-    return np.concatenate(stored) if stored else np.empty((0, 0), dtype=np.float32)
+    if not chunks:
+        return np.empty((0, 0), dtype=np.float32)
+    found = np.empty((len(keys), read_array(chunks[0][1]).shape[1]), dtype=np.float32)
+    for chunk, path in chunks:
+        found[chunk.start : chunk.stop] = read_array(path)
+    return found
 
 
 def embed_films(

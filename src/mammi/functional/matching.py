@@ -6,11 +6,16 @@ The mean over a unit's examples of ``cos(image, concept) - cos(image, template)`
 
 import math
 
+import numpy as np
+import torch
+from scipy import sparse
 from torch import Tensor
 
 from mammi.errors import InputError
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import check_widths
+from mammi.functional.strongest import ranked
+from mammi.functional.tiles import unit_tiles
 
 __all__ = ["concept_scores", "keep_best", "keep_first", "mean_embeddings"]
 
@@ -33,11 +38,19 @@ def mean_embeddings(selection: Selection, image_embeddings: Tensor) -> Tensor:
         raise InputError(
             f"example {int(selection.images.max())} has no row among {len(image_embeddings)} image embeddings"
         )
-    # Summed example by example in index order, so that a unit's mean depends on nothing but its own examples.
-    sums = image_embeddings.new_zeros((selection.n_units, image_embeddings.shape[1]))
-    order = selection.images.argsort(stable=True)
-    sums.index_add_(0, selection.units[order], image_embeddings[selection.images[order]])
-    return sums / selection.counts[:, None]
+    embeddings, offsets = image_embeddings.detach().double().numpy(), selection.offsets.numpy()
+    sums = np.empty((selection.n_units, embeddings.shape[1]))
+    longest = int(selection.counts.max()) if selection.n_units else 0
+    for units in unit_tiles(selection.n_units, longest):
+        starts = offsets[units.start : units.stop + 1]
+        images = selection.images[starts[0] : starts[-1]].numpy()
+        members = sparse.csr_array(
+            (np.ones(len(images)), images, starts - starts[0]), shape=(len(starts) - 1, len(embeddings))
+        )
+        # Each row is summed example by example in index order: a unit's mean depends on nothing but its own examples.
+        members.sort_indices()
+        sums[units] = members @ embeddings
+    return torch.from_numpy(sums) / selection.counts[:, None]
 
 
 def concept_scores(means: Tensor, concept_embeddings: Tensor, template_embedding: Tensor | None = None) -> Tensor:
@@ -85,11 +98,8 @@ def keep_best(scores: Tensor, threshold: float = 0.95) -> list[Tensor]:
         raise InputError(f"'concept_threshold' must be in [0, 1), got {threshold}")
     best = scores.amax(dim=1, keepdim=True)
     # With a best score of 0 or below nothing exceeds a share of it: an accident of the rule, kept as published.
-    kept = scores > threshold * best
-    return [
-        (row := mask.nonzero().flatten())[values[row].argsort(descending=True, stable=True)]
-        for values, mask in zip(scores, kept, strict=True)
-    ]
+    units, concepts = ranked(scores, scores > threshold * best)
+    return list(torch.split(concepts, torch.bincount(units, minlength=len(scores)).tolist()))
 
 
 def keep_first(scores: Tensor, above: float = -math.inf) -> list[Tensor]:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mammi.errors import InputError
+from mammi.functional.strongest import ranked, strongest
 
 __all__ = ["Selection", "limit_examples", "select_adaptive", "select_quantile", "select_top", "select_where"]
 
@@ -46,16 +48,11 @@ class Selection:
 
     def only(self, units: Tensor) -> "Selection":
         """Return the selection of some units, int64 indices in the order wanted."""
-        parts = self.per_unit()
-        values = torch.split(self.activations, self.counts.tolist())
-        wanted = units.tolist()
-        empty = self.images[:0]
         counts = self.counts[units]
-        return Selection(
-            torch.cat([parts[unit] for unit in wanted]) if wanted else empty,
-            torch.cat([values[unit] for unit in wanted]) if wanted else self.activations[:0],
-            torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
-        )
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        moved = (self.offsets[units] - offsets[:-1]).repeat_interleave(counts)
+        entries = torch.arange(len(moved)) + moved
+        return Selection(self.images[entries], self.activations[entries], offsets)
 
     @staticmethod
     def concatenate(parts: "list[Selection]") -> "Selection":
@@ -68,27 +65,37 @@ class Selection:
         )
 
 
-def _check(activations: Tensor) -> None:
+def _checked(activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the activations, float32 at least, and the least and the greatest of each unit; refuse what has none."""
     if activations.ndim != 2:
         raise InputError(f"'activations' must be (n_images, n_units), got {tuple(activations.shape)}: pool it first")
     if not activations.is_floating_point():
         raise InputError(f"'activations' must be floating, got {activations.dtype}")
     if activations.shape[0] == 0:
         raise InputError("'activations' holds no image: show the network at least one")
-    if not torch.isfinite(activations).all():
+    activations = activations.detach() if activations.dtype == torch.float64 else activations.detach().float()
+    low, high = activations.amin(dim=0), activations.amax(dim=0)
+    # A NaN is both bounds of its unit, and an infinite value is one of them: no pass over the values is needed.
+    if not bool((low.isfinite() & high.isfinite()).all()):
         raise InputError(f"'activations' holds {int((~torch.isfinite(activations)).sum())} values NaN or infinite")
+    return activations, low, high
 
 
-def _ranked(activations: Tensor, chosen: Tensor) -> Selection:
-    """Gather the chosen entries of a boolean ``(n_images, n_units)`` mask, ranked within each unit."""
-    units, images = chosen.T.nonzero(as_tuple=True)  # by unit, then by image: the tie order
-    values = activations[images, units]
-    # Two stable sorts make one lexicographic sort: by unit, then by falling activation, then by image.
-    order = values.argsort(descending=True, stable=True)
-    order = order[units[order].argsort(stable=True)]
-    counts = chosen.sum(dim=0)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return Selection(images[order], values[order], offsets)
+def _above(activations: Tensor, line: Tensor) -> Tensor:
+    """Tell which activations exceed a line of each unit, float64 ``(n_units,)``, exactly; bool ``(n_units, n_images)``."""
+    rows = activations.T
+    if rows.dtype != torch.float32:
+        return rows.double() > line[:, None]
+    # A float32 exceeds the line if it exceeds the greatest float32 that does not: no value need be widened.
+    edge = line.float()
+    edge = torch.where(edge.double() > line, edge.nextafter(edge.new_tensor(-torch.inf)), edge)
+    return rows > edge[:, None]
+
+
+def _table(activations: Tensor, units: Tensor, images: Tensor) -> Selection:
+    """Return the examples given as ranked pairs of a unit and an image."""
+    counts = torch.bincount(units, minlength=activations.shape[1])
+    return Selection(images, activations[images, units], torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
 
 
 def select_adaptive(activations: Tensor, threshold: float = 0.93) -> Selection:
@@ -117,11 +124,11 @@ def select_adaptive(activations: Tensor, threshold: float = 0.93) -> Selection:
         >>> [images.tolist() for images in select_adaptive(a, threshold=0.8).per_unit()]
         [[2, 1], []]
     """
-    _check(activations)
+    activations, least, greatest = _checked(activations)
     if not 0 <= threshold < 1:
         raise InputError(f"'threshold' must be in [0, 1), got {threshold}")
-    low, high = (bound.double() for bound in activations.aminmax(dim=0))
-    return _ranked(activations, activations.double() > low + threshold * (high - low))
+    low, high = least.double(), greatest.double()
+    return _table(activations, *ranked(activations.T, _above(activations, low + threshold * (high - low))))
 
 
 def select_top(activations: Tensor, k: int) -> Selection:
@@ -137,13 +144,12 @@ def select_top(activations: Tensor, k: int) -> Selection:
     Raises:
         InputError: if ``activations`` is not 2-D, floating and finite, or ``k`` is below 1.
     """
-    _check(activations)
+    activations, low, high = _checked(activations)
     if k < 1:
         raise InputError(f"'k' must be at least 1, got {k}")
-    order = activations.argsort(dim=0, descending=True, stable=True)[:k]
-    chosen = torch.zeros(activations.shape, dtype=torch.bool).scatter_(0, order, value=True)
-    low, high = activations.aminmax(dim=0)
-    return _ranked(activations, chosen & (high > low))
+    units, images = strongest(activations.T, k)
+    varies = (high > low)[units]
+    return _table(activations, units[varies], images[varies])
 
 
 def select_quantile(activations: Tensor, quantile: float) -> Selection:
@@ -159,15 +165,15 @@ def select_quantile(activations: Tensor, quantile: float) -> Selection:
     Raises:
         InputError: if ``activations`` is not 2-D, floating and finite, or ``quantile`` is out of range.
     """
-    _check(activations)
+    activations, _, _ = _checked(activations)
     if not 0 <= quantile < 1:
         raise InputError(f"'quantile' must be in [0, 1), got {quantile}")
-    ordered = activations.double().sort(dim=0).values
-    place = quantile * (len(ordered) - 1)  # torch.quantile refuses more than 16 million values
+    place = quantile * (len(activations) - 1)
     below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    line = ordered[below] + (place - below) * (ordered[above] - ordered[below])
-    return _ranked(activations, activations.double() > line)
+    above = min(below + 1, len(activations) - 1)
+    ordered = np.partition(activations.T.numpy(), (below, above), axis=1)
+    low, high = (torch.from_numpy(ordered[:, at]).double() for at in (below, above))
+    return _table(activations, *ranked(activations.T, _above(activations, low + (place - below) * (high - low))))
 
 
 def select_where(activations: Tensor, chosen: Tensor) -> Selection:
@@ -180,12 +186,12 @@ def select_where(activations: Tensor, chosen: Tensor) -> Selection:
     Raises:
         InputError: if ``activations`` is not 2-D, floating and finite, or ``chosen`` does not fit it.
     """
-    _check(activations)
+    activations, _, _ = _checked(activations)
     if chosen.shape != activations.shape or chosen.dtype != torch.bool:
         raise InputError(
             f"'chosen' must be bool of shape {tuple(activations.shape)}, got {chosen.dtype} {tuple(chosen.shape)}"
         )
-    return _ranked(activations, chosen)
+    return _table(activations, *ranked(activations.T, chosen.T))
 
 
 def limit_examples(

@@ -30,7 +30,8 @@ def unit_rows(embeddings: Tensor, what: str = "embeddings") -> Tensor:
         raise InputError(
             f"{what!r} has {len(bad)} rows without a direction (zero, NaN or infinite), the first is row {int(bad[0])}"
         )
-    return rows / lengths
+    # What was given stays as it is; what was widened for this is scaled in place.
+    return rows / lengths if rows is embeddings else rows.div_(lengths)
 
 
 def check_widths(images: Tensor, concepts: Tensor, template: Tensor | None = None) -> None:

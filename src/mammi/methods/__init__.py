@@ -1,12 +1,23 @@
 """One published recipe a file, composed from ``functional/``; a method sees arrays, never a model."""
 
-from mammi.methods.base import METHODS, Evidence, Match, Method, Verdict, create_method, list_methods, wants_control
+from mammi.methods.base import (
+    METHODS,
+    Evidence,
+    LayerMethod,
+    Match,
+    Method,
+    Verdict,
+    create_method,
+    list_methods,
+    wants_control,
+)
 from mammi.methods.calibrated import Calibrated
 from mammi.methods.clip_dissect import ClipDissect
 from mammi.methods.correlation import Correlation
 from mammi.methods.dissection import Dissection
 from mammi.methods.falcon import Falcon
 from mammi.methods.invert import Invert
+from mammi.methods.layer_match import RANKING, LayerMatch
 from mammi.methods.linear import Linear
 from mammi.methods.mammi import Mammi
 from mammi.methods.units import match_units, select_units
@@ -14,6 +25,7 @@ from mammi.methods.www import Www
 
 __all__ = [
     "METHODS",
+    "RANKING",
     "Calibrated",
     "ClipDissect",
     "Correlation",
@@ -21,6 +33,8 @@ __all__ = [
     "Evidence",
     "Falcon",
     "Invert",
+    "LayerMatch",
+    "LayerMethod",
     "Linear",
     "Mammi",
     "Match",

@@ -1,9 +1,9 @@
 """What a method is, and the registry that the command line, the docs and the tests read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Evidence",
+    "LayerMethod",
     "Match",
     "Method",
     "Needs",
@@ -38,6 +39,7 @@ class Evidence:
 
     Attributes:
         activations: float32 or float64, shape ``(n_films, n_units)``, finite: pooled activations on these films.
+            Without a row where the method needs none, or asks for them in blocks.
         films: float64, shape ``(n_films, d_embed)``, rows of unit length. Without a row where the method needs none.
         concepts: float64, shape ``(n_concepts, d_embed)``, rows of unit length; several templates are averaged.
         template: float64, shape ``(d_embed,)``: the bare template at unit length; None for plain cosines.
@@ -143,6 +145,30 @@ class Method(Protocol):
 
     def match(self, evidence: Evidence, selection: Selection) -> Match:
         """Score and keep concepts; the film indices of ``selection`` are rows of ``evidence.films``."""
+        ...
+
+
+@runtime_checkable
+class LayerMethod(Method, Protocol):
+    """A method that looks at a whole layer, but at blocks of its units in turn, so that no layer need fit in memory.
+
+    Its `select` is given blocks of units too: what it chooses for a unit depends on that unit alone.
+    """
+
+    def match_layer(
+        self, evidence: Evidence, selection: Selection, columns: Callable[[slice], Tensor]
+    ) -> Iterator[Match]:
+        """Score and keep concepts, block by block.
+
+        Args:
+            evidence: of the layer; its ``activations`` hold nothing.
+            selection: the examples of the layer's live units; film indices are rows of ``evidence.films``.
+            columns: gives the activations ``(n_films, n_units_of_the_slice)`` of a slice of those units, finite, float32
+                or float64. May be asked for any slice, as often as wanted; the answer is the caller's to change.
+
+        Yields:
+            Matches of consecutive blocks of the live units, in order, all units once.
+        """
         ...
 
 

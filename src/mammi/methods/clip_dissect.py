@@ -1,9 +1,9 @@
 """CLIP-Dissect (Oikarinen, Weng, ICLR 2023) with its five similarities of a unit's activations and a concept."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from mammi.errors import InputError
@@ -25,9 +25,6 @@ TOP = {"wpmi": 28, "soft_wpmi": 100, "cos_similarity": 10, "cos_similarity_cubed
 
 #: Share of the films that rank reorder scores, as published.
 SHARE = 0.05
-
-#: Units that are ranked together: bounds memory.
-TILE = 1024
 
 
 @METHODS.register("clip-dissect", "the concept most similar to the unit over the films, against the whole layer")
@@ -71,7 +68,13 @@ class ClipDissect:
     def select(self, activations: Tensor) -> Selection:
         """Choose the strongest films of each unit."""
         top_k = self.top_k or TOP.get(self.similarity) or max(2, int(len(activations) * SHARE))
-        return Selection.concatenate([select_top(tile, top_k) for tile in torch.split(activations, TILE, dim=1)])
+        return select_top(activations, top_k)
+
+    def match_layer(
+        self, evidence: Evidence, selection: Selection, columns: Callable[[slice], Tensor]
+    ) -> Iterator[Match]:
+        """Score every concept at once: WPMI looks at the chosen films of all units, and at no activation."""
+        yield self.match(evidence, selection)
 
     def match(self, evidence: Evidence, selection: Selection) -> Match:
         """Score every concept, and keep the best."""

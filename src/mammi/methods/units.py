@@ -1,19 +1,18 @@
 """How a method meets the units of a layer: dead units never reach it, and many units come in tiles."""
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
-from mammi.methods.base import Evidence, Match, Method, Verdict
+from mammi.functional.tiles import unit_tiles
+from mammi.methods.base import Evidence, LayerMethod, Match, Method
+from mammi.methods.layer_match import LayerMatch
 
 __all__ = ["match_units", "select_units"]
-
-#: Units that are selected or matched together where a method looks at one unit at a time: bounds memory, not results.
-TILE = 1024
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -25,6 +24,8 @@ def select_units(
     columns: Callable[[slice], Tensor],
     n_units: int,
     progress: Callable[[int, int], None] = _no_progress,
+    *,
+    bounds: Tensor | None = None,
 ) -> Selection:
     """Choose the examples of every unit of a layer: tile by tile, or at once where the method looks at all of it.
 
@@ -33,73 +34,107 @@ def select_units(
         columns: gives the activations ``(n_films, n_units_of_the_slice)`` of a slice of units.
         n_units: number of units.
         progress: told of every tile.
+        bounds: ``(2, n_units)``: filled in with the least and the greatest activation of every unit, as recorded: NaN
+            or infinite for a unit that is so on some film; None where nobody asks.
 
     Returns:
         The examples. A unit whose activation never varies, or is NaN or infinite on some film, has none: one broken
         unit costs no other.
     """
+    at_once = recipe.whole_layer and not isinstance(recipe, LayerMethod)
+    n_films = columns(slice(0, 0)).shape[0]
     parts = []
-    size = max(1, n_units) if recipe.whole_layer else TILE
-    for start in range(0, n_units, size):
-        stop = min(start + size, n_units)
-        tile = columns(slice(start, stop)).clone()
-        tile[:, ~torch.isfinite(tile).all(dim=0)] = 0
+    for units in [slice(0, n_units)] if at_once else unit_tiles(n_units, n_films):
+        tile = columns(units)
+        low, high = tile.amin(dim=0), tile.amax(dim=0)
+        if bounds is not None:
+            bounds[:, units] = torch.stack([low, high])
+        broken = ~(low.isfinite() & high.isfinite())
+        if bool(broken.any()):
+            tile = tile.masked_fill(broken, 0)
         parts.append(recipe.select(tile))
-        progress(stop, n_units)
+        progress(units.stop, n_units)
     return Selection.concatenate(parts)
 
 
 def match_units(
-    recipe: Method, evidence: Evidence, selection: Selection, progress: Callable[[int, int], None] = _no_progress
-) -> Match:
-    """Match every unit of a layer that has an example; the others get NaN scores and no concept.
+    recipe: Method,
+    evidence: Evidence,
+    selection: Selection,
+    progress: Callable[[int, int], None] = _no_progress,
+    *,
+    columns: Callable[[Tensor], Tensor] | None = None,
+    scores: Tensor | None = None,
+) -> LayerMatch:
+    """Match every unit of a layer that has an example; the others get no score and no concept.
 
     Args:
         recipe: the method.
         evidence: the whole layer.
         selection: its examples; indices are rows of ``evidence.films``.
         progress: told of every tile.
+        columns: gives the activations ``(n_films, n)`` of ``n`` units, int64 indices, where the layer is too large to
+            stand in ``evidence``; None where it does.
+        scores: float64, ``(n_units, n_concepts)``: filled in for the units with an example; None where the head of each
+            unit's ranking is enough, as it is for the tables of a run.
+
+    Returns:
+        The same whatever the size of a tile, up to the rounding of a matrix product.
     """
     live = selection.counts.nonzero().flatten()
-    size = max(1, len(live)) if recipe.whole_layer else TILE
-    scores = torch.full((selection.n_units, len(evidence.concepts)), torch.nan, dtype=torch.float64)
-    concepts = [torch.empty(0, dtype=torch.int64)] * selection.n_units
-    formulas: list[str] | None = None
-    verdict: Verdict | None = None
-    for start in range(0, len(live), size):
-        units = live[start : start + size]
-        found = recipe.match(_only(evidence, units), selection.only(units))
-        scores[units] = found.scores
-        for place, unit in enumerate(units.tolist()):
-            concepts[unit] = found.concepts[place]
-        if found.formulas is not None:
-            formulas = formulas or [""] * selection.n_units
-            for place, unit in enumerate(units.tolist()):
-                formulas[unit] = found.formulas[place]
-        if found.verdict is not None:
-            verdict = verdict or _silent(selection.n_units)
-            _fill(verdict, found.verdict, units.tolist())
-        progress(min(start + size, len(live)), len(live))
-    return Match(scores, concepts, formulas, verdict)
+    if columns is None:
+        activations = evidence.activations
+        columns = (lambda units: activations[:, units]) if len(activations) else None
+    matches = _matches(recipe, evidence, selection, live, columns, progress)
+    return LayerMatch.of_live(_noting(matches, live, scores), live, selection.n_units)
 
 
-def _only(evidence: Evidence, units: Tensor) -> Evidence:
+def _noting(matches: Iterator[Match], live: Tensor, scores: Tensor | None) -> Iterator[Match]:
+    """Pass the matches of the live units on, and write their scores down if there is a table for them."""
+    done = 0
+    for match in matches:
+        if scores is not None:
+            scores[live[done : done + len(match.concepts)]] = match.scores
+        done += len(match.concepts)
+        yield match
+
+
+def _matches(
+    recipe: Method,
+    evidence: Evidence,
+    selection: Selection,
+    live: Tensor,
+    columns: Callable[[Tensor], Tensor] | None,
+    progress: Callable[[int, int], None],
+) -> Iterator[Match]:
+    """Yield what the method says of consecutive blocks of the live units."""
+    nothing = evidence.concepts.new_empty((0, 0))
+    if recipe.whole_layer and isinstance(recipe, LayerMethod):
+        if not len(live):
+            return
+        done = 0
+        blocks = recipe.match_layer(
+            replace(evidence, activations=nothing),
+            selection.only(live),
+            lambda units: nothing if columns is None else columns(live[units]),
+        )
+        for block in blocks:
+            yield block
+            done += len(block.concepts)
+            progress(done, len(live))
+        return
+    n_films = 0 if columns is None else columns(live[:0]).shape[0]
+    tiles = unit_tiles(len(live), max(n_films, len(evidence.concepts)))
+    for tile in ([slice(0, len(live))] if len(live) else []) if recipe.whole_layer else tiles:
+        units = live[tile]
+        own = nothing if columns is None else columns(units)
+        yield recipe.match(_only(evidence, units, own), selection.only(units))
+        progress(tile.stop, len(live))
+
+
+def _only(evidence: Evidence, units: Tensor, activations: Tensor) -> Evidence:
     """Return the evidence with some of its units."""
     areas = evidence.areas
     if areas is not None:
         areas = Areas(areas.both[units], areas.units[units], areas.concepts)
-    activations = evidence.activations
-    return replace(evidence, activations=activations[:, units] if len(activations) else activations, areas=areas)
-
-
-def _silent(n_units: int) -> Verdict:
-    """Return a verdict that says nothing of any unit."""
-    numbers = [torch.empty(0, dtype=torch.float64)] * n_units
-    senses = [torch.empty(0, dtype=torch.int64)] * n_units
-    return Verdict(list(numbers), list(numbers), list(numbers), senses, list(numbers), [""] * n_units)
-
-
-def _fill(verdict: Verdict, part: Verdict, units: list[int]) -> None:
-    for place, unit in enumerate(units):
-        for field in fields(Verdict):
-            getattr(verdict, field.name)[unit] = getattr(part, field.name)[place]
+    return replace(evidence, activations=activations, areas=areas)

@@ -1,7 +1,7 @@
 """Activations on disk: blocks of films while capturing, one memory-mapped array per layer by unit when complete."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from mammi.errors import RunError
 from mammi.store.files import atomic_path, read_json, write_array, write_json
 
 __all__ = ["ActivationStore"]
+
+#: Units and films of a piece that is turned over at a time: 64 MB.
+SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -90,26 +93,48 @@ class ActivationStore:
         path = self.array_path(layer)
         if not path.is_file():
             with atomic_path(path) as aside:
-                out = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(n_units, len(kept)))
+                shape = (n_units, len(kept))
+                offset = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape).offset
                 with aside.open("r+b") as file:
                     # A hole met later on a full disk would end the process by a signal; this is an error in time.
                     os.posix_fallocate(file.fileno(), 0, aside.stat().st_size)
-                start = 0
-                for block in range(self.n_blocks):
-                    rows = self.rows(block)
-                    inside = kept[(kept >= rows.start) & (kept < rows.stop)] - rows.start
-                    shard = self._read_shard(layer, block, (len(rows), n_units))
-                    out[:, start : start + len(inside)] = shard[inside].T
-                    start += len(inside)
-                out.flush()
-                del out
+                    for units, first, turned in self._turned(layer, n_units, kept):
+                        for unit, films in zip(units, turned, strict=True):
+                            file.seek(offset + (unit * len(kept) + first) * films.itemsize)
+                            file.write(films)
         for block in range(self.n_blocks):
             self._shard_path(layer, block).unlink(missing_ok=True)
 
-    def _read_shard(self, layer: str, block: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def _turned(
+        self, layer: str, n_units: int, kept: NDArray[np.int64]
+    ) -> Iterator[tuple[range, int, NDArray[np.float32]]]:
+        """Yield pieces of the ``(n_units, n_kept)`` array: its units, its first film, its values.
+
+        A piece holds some units on the films of some blocks, about as long as it is wide: it is read and written in few
+        long stretches, and its size does not depend on the layer's.
+        """
+        width = -(-n_units // -(-n_units // SIDE))
+        blocks = max(1, SIDE * SIDE // width // self.block_size)
+        for left in range(0, n_units, width):
+            units = range(left, min(left + width, n_units))
+            for start in range(0, self.n_blocks, blocks):
+                group = range(start, min(start + blocks, self.n_blocks))
+                first, last = kept.searchsorted([self.rows(group[0]).start, self.rows(group[-1]).stop])
+                turned = np.empty((len(units), last - first), dtype=np.float32)
+                place = 0
+                for block in group:
+                    rows = self.rows(block)
+                    inside = kept[first:last]
+                    inside = inside[(inside >= rows.start) & (inside < rows.stop)] - rows.start
+                    shard = self._open_shard(layer, block, (len(rows), n_units))
+                    turned[:, place : place + len(inside)] = shard[inside, units.start : units.stop].T
+                    place += len(inside)
+                yield units, int(first), turned
+
+    def _open_shard(self, layer: str, block: int, shape: tuple[int, int]) -> NDArray[np.float32]:
         path = self._shard_path(layer, block)
         try:
-            shard: NDArray[np.float32] = np.load(path, allow_pickle=False)
+            shard: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise RunError(
                 f"{path} cannot be read ({error}): remove {self._record_path(block)} and run again"
@@ -124,11 +149,34 @@ class ActivationStore:
         Raises:
             RunError: if the layer was not recorded or the run is not complete.
         """
+        return self._open(layer)
+
+    def _open(self, layer: str) -> "np.memmap[Any, np.dtype[np.float32]]":
         path = self.array_path(layer)
         try:
-            array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.memmap[Any, np.dtype[np.float32]] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise RunError(
                 f"{path} cannot be read: the run is not complete or is damaged, run the same command again"
             ) from error
         return array
+
+    def read_units(self, layer: str, units: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read some units of a finished layer: shape ``(n, n_kept)``, float32.
+
+        What a memory map has read counts as memory of this process for as long as it is mapped; this does not.
+
+        Args:
+            layer: its name.
+            units: which, in the order wanted.
+
+        Raises:
+            RunError: if the layer was not recorded or the run is not complete.
+        """
+        array = self._open(layer)
+        found = np.empty((len(units), array.shape[1]), dtype=np.float32)
+        with self.array_path(layer).open("rb", buffering=0) as file:
+            for row, unit in zip(found, units.tolist(), strict=True):
+                file.seek(array.offset + unit * row.nbytes)
+                file.readinto(row)
+        return found
