@@ -56,7 +56,8 @@ class ViewTable:
         if tuple(view.shape) != (self.levels.shape[1], *self.size):
             return None
         guess = (view[0].numpy() - first[0]) * (255 / (first[255] - first[0]))
-        packed = np.clip(np.rint(guess), 0, 255).astype(np.uint8)
+        with np.errstate(invalid="ignore"):  # NaN is no level, and does not come back
+            packed = np.clip(np.rint(guess), 0, 255).astype(np.uint8)
         return packed if np.array_equal(self.unpack(packed).numpy(), view.numpy()) else None
 
     def unpack(self, packed: NDArray[np.uint8]) -> Tensor:

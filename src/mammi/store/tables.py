@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -14,10 +15,19 @@ from mammi.store.files import atomic_path
 __all__ = ["read_parquet", "write_index", "write_parquet"]
 
 
+@contextmanager
+def _file_errors() -> Iterator[None]:
+    """Turn what a database says of a full or read-only disk into what the system says of it."""
+    try:
+        yield
+    except (duckdb.IOException, sqlite3.OperationalError, pd.errors.DatabaseError) as error:
+        raise OSError(str(error).splitlines()[0]) from error
+
+
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a table as Parquet, all or nothing; the same table gives the same bytes."""
     # One thread keeps the row groups in order; a private connection leaves no global state behind.
-    with duckdb.connect(config={"threads": 1}) as connection, atomic_path(path) as aside:
+    with duckdb.connect(config={"threads": 1}) as connection, atomic_path(path) as aside, _file_errors():
         connection.register("rows", table)
         name = str(aside).replace("'", "''")
         connection.execute(f"COPY rows TO '{name}' (FORMAT parquet, COMPRESSION zstd)")
@@ -54,7 +64,7 @@ def write_index(path: Path, tables: Mapping[str, pd.DataFrame], concepts: pd.Dat
         tables: name to table; each is indexed by layer and unit where it has them.
         concepts: columns ``layer``, ``unit``, ``words``: what a unit is found by.
     """
-    with atomic_path(path) as aside:
+    with atomic_path(path) as aside, _file_errors():
         connection = sqlite3.connect(aside)
         try:
             for name, table in tables.items():
