@@ -67,6 +67,9 @@ def write_index(path: Path, tables: Mapping[str, pd.DataFrame], concepts: pd.Dat
     with atomic_path(path) as aside, _file_errors():
         connection = sqlite3.connect(aside)
         try:
+            # Half a file is thrown away and a whole one flushed once, so the database need not see to either.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
             for name, table in tables.items():
                 table.to_sql(name, connection, index=False)
                 if {"layer", "unit"} <= set(table.columns):
