@@ -104,3 +104,25 @@ def test_bad_arguments_are_named():
         keep_best(torch.ones(1, 1), 1.0)
     with pytest.raises(InputError, match="with a concept"):
         keep_first(torch.ones(2, 0))
+
+
+def test_a_mean_is_summed_film_by_film_whatever_the_tile(monkeypatch):
+    generator = torch.Generator().manual_seed(9)
+    images = torch.randn(50, 9, generator=generator, dtype=torch.float64)
+    units = [torch.randperm(50, generator=generator)[: (7 * unit) % 31].tolist() for unit in range(13)]
+    whole = mean_embeddings(ragged(*units), images)
+    for unit, chosen in enumerate(units):
+        total = torch.zeros(9, dtype=torch.float64)
+        for image in sorted(chosen):
+            total += images[image]
+        expected = total / len(chosen) if chosen else torch.full((9,), torch.nan, dtype=torch.float64)
+        torch.testing.assert_close(whole[unit], expected, rtol=0, atol=0, equal_nan=True)
+    monkeypatch.setattr("mammi.functional.tiles.VALUES", 40)
+    torch.testing.assert_close(mean_embeddings(ragged(*units), images), whole, rtol=0, atol=0, equal_nan=True)
+
+
+def test_unit_rows_leave_what_was_given_as_it_is():
+    for dtype in (torch.float32, torch.float64):
+        given = torch.tensor([[3.0, 4.0]], dtype=dtype)
+        assert unit_rows(given).tolist() == [[0.6, 0.8]]
+        assert given.tolist() == [[3.0, 4.0]]

@@ -170,3 +170,43 @@ def test_bad_options_are_named():
         select_quantile(a, -0.1)
     with pytest.raises(InputError, match="at least 3, got 2"):
         limit_examples(a, select_top(a, 2), minimum=3, maximum=2)
+
+
+def test_float32_activations_are_held_against_the_line_in_float64():
+    """The line of these units falls between two neighbours of float32, or on one: no rounding may move it."""
+    generator = torch.Generator().manual_seed(11)
+    one, infinite = torch.ones(400), torch.full((400,), float("inf"))
+    for share in (0.93, 0.5, 1 / 3):
+        ends = torch.stack([-torch.rand(400, generator=generator), torch.rand(400, generator=generator) + one])
+        line = ends[0].double() + share * (ends[1].double() - ends[0].double())
+        near = line.float()
+        middle = torch.stack([near, near.nextafter(infinite), near.nextafter(-infinite)])
+        activations = torch.cat([ends, middle])
+        found = select_adaptive(activations, share)
+        slow = [
+            [value for value in column if value > least + share * (most - least)]
+            for column in activations.T.tolist()
+            for least, most in [(column[0], column[1])]
+        ]
+        assert found.counts.tolist() == [len(values) for values in slow]
+        assert 2 < found.counts.double().mean() < 3.2
+
+
+def test_half_precision_is_selected_from_as_what_it_is():
+    activations = torch.randn(30, 3, generator=torch.Generator().manual_seed(2)).bfloat16()
+    for select in (lambda a: select_adaptive(a, 0.5), lambda a: select_quantile(a, 0.8), lambda a: select_top(a, 4)):
+        half, single = select(activations), select(activations.float())
+        assert torch.equal(half.images, single.images)
+        assert torch.equal(half.activations, single.activations)
+
+
+def test_the_selection_of_some_units_in_any_order():
+    activations = torch.randn(40, 6, generator=torch.Generator().manual_seed(4))
+    activations[:, 2] = 1.0
+    found = select_adaptive(activations, 0.5)
+    for wanted in ([5, 0, 3], [2], [], [2, 4, 4]):
+        part = found.only(torch.tensor(wanted, dtype=torch.int64))
+        assert [images.tolist() for images in part.per_unit()] == [found.per_unit()[unit].tolist() for unit in wanted]
+        assert torch.equal(
+            part.activations, activations[part.images, torch.tensor(wanted, dtype=torch.int64)[part.units]]
+        )

@@ -96,7 +96,7 @@ def test_order_of_films_and_batches_change_nothing(monkeypatch):
     moved = annotate_arrays(units[order], images[order], concepts, method="invert")
     np.testing.assert_allclose(moved.scores, plain.scores, atol=1e-14)
     assert moved.formulas == plain.formulas
-    monkeypatch.setattr("mammi.functional.tiles.VALUES", 180)
+    monkeypatch.setattr("mammi.methods.units.TILE", 2)
     tiled = annotate_arrays(units, images, concepts, method="invert")
     np.testing.assert_array_equal(tiled.scores, plain.scores)
     assert tiled.formulas == plain.formulas

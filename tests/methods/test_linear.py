@@ -138,7 +138,7 @@ def test_order_of_films_and_batches_change_nothing(monkeypatch):
     plain = annotate_arrays(units, images, concepts, patients=names, method="linear")
     order = rng.permutation(120)
     moved = annotate_arrays(units[order], images[order], concepts, patients=names[order], method="linear")
-    monkeypatch.setattr("mammi.functional.tiles.VALUES", 360)
+    monkeypatch.setattr("mammi.methods.units.TILE", 3)
     tiled = annotate_arrays(units, images, concepts, patients=names, method="linear")
     for other in (moved, tiled):
         np.testing.assert_allclose(other.scores, plain.scores, atol=1e-12)

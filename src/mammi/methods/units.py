@@ -14,6 +14,10 @@ from mammi.methods.layer_match import LayerMatch
 
 __all__ = ["match_units", "select_units"]
 
+#: Units, and activations or scores, of a tile of a method that looks at all films: what it makes of films and concepts it
+#: makes once a tile, so that a tile is as large as memory lets it be (128 MB of float32).
+TILE, TILE_VALUES = 1024, 2**25
+
 
 def _no_progress(done: int, total: int) -> None:
     """Report nothing."""
@@ -123,13 +127,21 @@ def _matches(
             done += len(block.concepts)
             progress(done, len(live))
         return
-    n_films = 0 if columns is None else columns(live[:0]).shape[0]
-    tiles = unit_tiles(len(live), max(n_films, len(evidence.concepts)))
-    for tile in ([slice(0, len(live))] if len(live) else []) if recipe.whole_layer else tiles:
+    for tile in _tiles(recipe, len(live), 0 if columns is None else len(columns(live[:0])), len(evidence.concepts)):
         units = live[tile]
         own = nothing if columns is None else columns(units)
         yield recipe.match(_only(evidence, units, own), selection.only(units))
         progress(tile.stop, len(live))
+
+
+def _tiles(recipe: Method, n_units: int, n_films: int, n_concepts: int) -> Iterator[slice]:
+    """Yield the units that a method is shown together."""
+    if recipe.needs == "examples" and not recipe.whole_layer:
+        yield from unit_tiles(n_units, max(n_films, n_concepts))
+        return
+    size = n_units if recipe.whole_layer else max(1, min(TILE, TILE_VALUES // max(1, n_films, n_concepts)))
+    for start in range(0, n_units, max(1, size)):
+        yield slice(start, min(start + size, n_units))
 
 
 def _only(evidence: Evidence, units: Tensor, activations: Tensor) -> Evidence:
