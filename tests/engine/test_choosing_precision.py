@@ -1,5 +1,6 @@
 """The precisions of a job, chosen on its own films."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,7 +66,7 @@ TEXTS = [f"text {n}" for n in range(40)]
 
 def test_a_small_job_shows_two_films_and_stays_float32(job):
     found = choose_precisions("auto", *job, TEXTS, n_embedded=50, batch_size=16)
-    assert str(found) == "precision: target float32 (0 s of work), annotator float32 (0 s of work)"
+    assert re.fullmatch(r"precision: target float32 \(\d s of work\), annotator float32 \(\d s of work\)", str(found))
     assert job[-1].asked == [0, 1, 2]
 
 

@@ -125,9 +125,11 @@ def _try(asked: str, model: M, shares: Sequence[Share[M]], what: str, progress: 
         except Exception as error:  # noqa: BLE001 - a network of someone else's fails as it likes
             refused[precision] = f"{precision} fails: {' '.join(str(error).split())[:200]}"
             continue
-        errors[precision] = {
-            name: spread_error(rows, exact[name]) for _, outputs in first for name, rows in outputs.items()
-        }
+        found = {name: spread_error(rows, exact[name]) for _, outputs in first for name, rows in outputs.items()}
+        if float("inf") in found.values():
+            refused[precision] = f"{precision} gives numbers that are not finite, or differ where nothing varies"
+            continue
+        errors[precision] = found
         candidates[precision] = lowered
         # A processor without these numbers computes them in software, many times slower: that need not be timed again.
         if asked == AUTO and sum(pace for pace, _ in first) > 4 * sum(pace for pace, _ in plain):

@@ -49,9 +49,9 @@ def read_embeddings(folder: Path, kind: str, keys: Sequence[str]) -> NDArray[np.
         chunks = _chunks(folder, kind, keys, range(len(keys)))  # texts as version 0.1 laid them, in their own order
     if not chunks:
         return np.empty((0, 0), dtype=np.float32)
-    rows = np.concatenate([read_array(path) for _, path in chunks])
-    found = np.empty_like(rows)
-    found[np.concatenate([np.asarray(chunk, dtype=np.int64) for chunk, _ in chunks])] = rows
+    found = np.empty((len(keys), read_array(chunks[0][1]).shape[1]), dtype=np.float32)
+    for chunk, path in chunks:
+        found[list(chunk)] = read_array(path)
     return found
 
 
