@@ -12,6 +12,8 @@ from mammi.engine import trial
 from mammi.errors import InputError, StaleRunError
 from mammi.explain.account import open_account
 from mammi.explain.models import load_target
+from mammi.pages.method import limits, model_card
+from mammi.pages.view import RunView
 from mammi.phantoms import write_cohort
 
 TERMS = ["effusion", "pneumothorax", "mass", "cardiomegaly", "pacemaker", "normal"]
@@ -77,6 +79,15 @@ def test_the_explanation_of_a_run_in_bfloat16_adds_up(runs):
     stated = run.manifest["precision"]["target"]["errors"]["bfloat16"]["head"]
     error = np.linalg.norm(account.logits - plain) / np.linalg.norm(plain - plain.mean(axis=0))
     assert 0 < error < 3 * stated
+
+
+def test_the_report_says_how_a_run_was_computed(runs):
+    for precision, said in (("float32", False), ("bfloat16", True)):
+        view = RunView(runs[precision][0])
+        assert (
+            any("but the target in bfloat16 and the annotator in bfloat16 (" in line for line in limits(view)) == said
+        )
+        assert f" --precision {precision} --out RUN" in model_card(view)["how_to_repeat"]
 
 
 def test_a_run_is_gone_on_with_as_it_began(films, runs):
