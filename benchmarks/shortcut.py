@@ -56,7 +56,9 @@ def make_run(folder: Path, spec: str, films: int) -> mammi.Run:
     probing = mammi.ProbingSet.open(data / "images", data / "labels.csv")
     concepts = mammi.build_concepts(mammi.read_reports(data / "reports.jsonl"))
     target, vlm = mammi.create_target(spec), mammi.create_vlm("phantom")
-    return mammi.annotate(target, probing, concepts, vlm, layers=["head", "layer3"], out=out, method="calibrated")
+    return mammi.annotate(
+        target, probing, concepts, vlm, layers=["head", "layer3"], out=out, method="calibrated", precision="float32"
+    )
 
 
 def pairs(account: Account) -> Pairs:

@@ -321,6 +321,7 @@ def named_units(folder: Path, cohort: Cohort) -> str:
         layers=["layer3"],
         out=folder / "run",
         method="calibrated",
+        precision="float32",
     )
     masks = mammi.MaskSet.read(folder / "labelled" / "masks.csv")
     named = unit_agreement(run, cohort.target, masks, "layer3")

@@ -108,9 +108,9 @@ def write_small_run(
     (folder / "concepts.csv").write_text(concepts.to_csv(index=False), encoding="utf-8-sig")
     hashes = [source["sha256"] for source in sources]
     for chunk, path in embedding_chunks(folder / "embeddings", "films", hashes):
-        write_array(path, embeddings(N_FILMS, 2)[chunk.start : chunk.stop])
+        write_array(path, embeddings(N_FILMS, 2)[list(chunk)])
     for chunk, path in embedding_chunks(folder / "embeddings", "texts", TERMS):
-        write_array(path, embeddings(len(TERMS), 3)[chunk.start : chunk.stop])
+        write_array(path, embeddings(len(TERMS), 3)[list(chunk)])
     shapes = [
         {"name": name, "layout": "map", "pooling": "mean", "n_units": len(array)} for name, array in values.items()
     ]

@@ -1,6 +1,6 @@
 """One call of the main job: what it works with, and the run folder it goes on in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mammi.capture import LayerPlan
 from mammi.concepts import ConceptSet
 from mammi.data import MaskSet, ProbingSet
-from mammi.engine import Engine
+from mammi.engine import Engine, Precisions
 from mammi.errors import ImageError, RunError
 from mammi.functional.fingerprint import fingerprint_value
 from mammi.methods import Method
@@ -45,9 +45,11 @@ class Job:
     engine: Engine
     progress: Progress
     masks: MaskSet | None = None
+    precisions: Precisions = field(default_factory=lambda: Precisions.from_dict(None))
 
     def identity(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return what the results depend on, as JSON: two calls that agree in it give the same arrays."""
+        annotator = self.precisions.annotator.precision
         return {
             "schema": SCHEMA,
             "target": self.target.fingerprint,
@@ -61,7 +63,12 @@ class Job:
             "vlm": self.vlm.fingerprint,
             "template": self.templates[0] if len(self.templates) == 1 else self.templates,
             "method": {"name": method, "options": options},
-            "capture": {"batch_size": self.batch_size, "dtype": "float32", "block": self.store.block_size},
+            "capture": {
+                "batch_size": self.batch_size,
+                "dtype": self.precisions.target.precision,
+                "block": self.store.block_size,
+            }
+            | ({} if annotator == "float32" else {"annotator": annotator}),
         }
 
 
@@ -89,6 +96,7 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
         "torch": torch.__version__,
         "identity": identity,
         "layers": [plan.to_dict() for plan in job.plans],
+        "precision": job.precisions.to_dict(),
         "target": {
             "name": Path(job.target.name).name,
             "preprocessing": job.target.preprocessing.to_dict(),

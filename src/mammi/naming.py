@@ -1,5 +1,6 @@
 """From recorded activations to names: select, encode, match, layer by layer. No formula lives here."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,23 +11,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammi.capture import LayerPlan, plan_maps
-from mammi.engine import KeptViews, ViewTable, embed_films, embed_texts, measure_areas, n_cores, record_blocks
+from mammi.engine import (
+    KeptViews,
+    Precisions,
+    ViewTable,
+    choose_precisions,
+    embed_films,
+    embed_texts,
+    measure_areas,
+    n_cores,
+    record_blocks,
+)
 from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
 from mammi.functional.similarity import unit_rows
 from mammi.job import Job
 from mammi.methods import Evidence, LayerMatch, match_units, select_units, wants_control
+from mammi.store.files import read_json
 from mammi.store.recorded import RecordedFilms
 from mammi.store.shards import ActivationStore
 from mammi.untrained import record_untrained
 from mammi.vlms import Annotator
 
-__all__ = ["match_layers", "record_control", "record_films", "select_layer"]
+__all__ = ["match_layers", "record_control", "record_films", "select_layer", "with_precisions"]
 
 #: Seed of the weights of an untrained copy of the network.
 CONTROL_SEED = 1
 
 
+#: Films that a unit chooses, about (adaptive selection on Gaussian activations), to foresee how many are encoded.
+EXAMPLES = 12
 #: Share of the free disk that views of films may take until it is known which of them are needed.
 VIEWS_SHARE = 0.25
 
@@ -52,11 +66,42 @@ def kept_views(job: Job) -> KeptViews | None:
     return KeptViews(recorded, job.store.block_size, table)
 
 
+def with_precisions(job: Job, asked: str, say: Callable[[str], None] | None) -> Job:
+    """Choose in which numbers the models compute, or take up the choice that a run began with; say it in one line.
+
+    Args:
+        job: the call, its models in float32.
+        asked: ``"auto"`` or a precision.
+        say: told the choice and why; None to tell nobody.
+    """
+    manifest = job.store.folder / "manifest.json"
+    chosen = Precisions.from_dict(read_json(manifest).get("precision") if manifest.is_file() else None)
+    known = {chosen.target.precision, chosen.annotator.precision}
+    if not manifest.is_file() or (asked != "auto" and known != {asked}):
+        texts, bare = _texts(job)
+        n_films, n_units = len(job.images), sum(plan.n_units for plan in job.plans)
+        n_embedded = n_films if embeds_at_once(job) else min(n_films, EXAMPLES * n_units)
+        chosen = choose_precisions(
+            asked,
+            job.target,
+            job.plans,
+            job.vlm,
+            job.images,
+            [*texts, *bare],
+            n_embedded=n_embedded if job.masks is None else 0,
+            batch_size=job.batch_size,
+            progress=job.progress,
+        )
+    if say is not None:
+        say(str(chosen))
+    return replace(job, vlm=job.vlm.at(chosen.annotator.precision), precisions=chosen)
+
+
 def record_films(job: Job) -> None:
     """Show every film to the network, and in the same pass to the annotator, or keep the annotator's view of it."""
     kept = kept_views(job)
     record_blocks(
-        job.target,
+        job.target.at(job.precisions.target.precision),
         job.plans,
         job.images,
         job.store,
@@ -92,6 +137,7 @@ def record_control(job: Job, kept: NDArray[np.int64]) -> tuple[Tensor, Tensor] |
         kept,
         job.store,
         seed=CONTROL_SEED,
+        precision=job.precisions.target.precision,
         batch_size=job.batch_size,
         engine=job.engine,
         progress=job.progress,
@@ -199,13 +245,18 @@ def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
 def _embed_concepts(job: Job, folder: Path) -> tuple[Tensor, Tensor | None]:
     """Embed every concept in every template, and the bare templates; return their means at unit length."""
     terms, templates = job.concepts.terms, job.templates
-    bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
-    texts = [template.replace("{}", term) for term in terms for template in templates]
+    texts, bare = _texts(job)
     encoded = embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress)
     rows = unit_rows(torch.from_numpy(encoded), "texts")
     concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
     template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None
     return unit_rows(concepts, "texts"), template
+
+
+def _texts(job: Job) -> tuple[list[str], list[str]]:
+    """Return every concept in every template, and the bare templates."""
+    bare = [text for template in job.templates if (text := " ".join(template.replace("{}", " ").split()))]
+    return [template.replace("{}", term) for term in job.concepts.terms for template in job.templates], bare
 
 
 def _known_labels(job: Job, rows: NDArray[np.int64]) -> Tensor | None:

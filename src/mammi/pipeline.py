@@ -1,7 +1,7 @@
 """The main job: record, select, embed, match, store; resumable at every block. No formula lives here."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from mammi.capture import LayerPlan, output_layers, plan_layers, plan_maps
 from mammi.concepts import ConceptSet
 from mammi.data import MaskSet, ProbingSet
-from mammi.engine import Engine, LocalEngine, declared_preprocessing
+from mammi.engine import Engine, LocalEngine, check_asked, declared_preprocessing
 from mammi.errors import InputError
 from mammi.job import Job, begin, is_intact, readable_films, resume, set_status, unreadable_films
 from mammi.methods import Method, create_method, wants_control
 from mammi.methods.base import method_options
-from mammi.naming import match_layers, record_control, record_films, select_layer
+from mammi.naming import match_layers, record_control, record_films, select_layer, with_precisions
 from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
 from mammi.store.images import salted_ids
@@ -53,8 +53,10 @@ def annotate(
     pooling: str | None = None,
     batch_size: int = 16,
     engine: Engine | None = None,
+    precision: str = "auto",
     on_error: str = "fail",
     progress: Progress = no_progress,
+    say: Callable[[str], None] | None = None,
     **options: Any,  # noqa: ANN401 - each method has options of its own
 ) -> Run:
     """Say what every unit of some layers responds to.
@@ -78,9 +80,14 @@ def annotate(
         pooling: ``"mean"``, ``"max"`` or ``"cls"``; None for each layer's own.
         batch_size: films per forward pass; another value can change the last bits of an activation.
         engine: who does the work, from `create_engine`; None for this process. Changes no result.
+        precision: in which numbers the models compute: ``"float32"``, the one for numbers to be published;
+            ``"float32-channels-last"``; ``"bfloat16"``; or ``"auto"``, which tries them where the job is long, see
+            `mammi.engine.choose_precisions`. The manifest keeps the choice, its times and errors, and a run that is
+            gone on with keeps its own.
         on_error: ``"fail"`` records all readable films, then stops with the list of the others; ``"skip"`` leaves them
             out. Either way nothing recorded is lost, and each is named in the run folder with its reason.
         progress: told of every step.
+        say: told the precision chosen, in one line; None to be told nothing.
         **options: the method's own options.
 
     Returns:
@@ -98,6 +105,7 @@ def annotate(
     """
     if on_error not in ("fail", "skip"):
         raise InputError(f"'on_error' must be fail or skip, got {on_error!r}")
+    check_asked(precision)
     if batch_size < 1:
         raise InputError(f"'batch_size' must be at least 1, got {batch_size}")
     templates = [template] if isinstance(template, str) else list(template)
@@ -121,6 +129,7 @@ def annotate(
             *(target, images, hashes, concepts, vlm, recipe, templates, plans, store),
             *(batch_size, engine or LocalEngine(), progress, masks),
         )
+        job = with_precisions(job, precision, say)
         identity = job.identity(method, method_options(method) | options)
         if mask_content is not None:
             identity["masks"] = mask_content

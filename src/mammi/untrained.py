@@ -44,6 +44,7 @@ def record_untrained(
     store: ActivationStore,
     *,
     seed: int,
+    precision: str,
     batch_size: int,
     engine: Engine,
     progress: Progress,
@@ -57,6 +58,7 @@ def record_untrained(
         kept: rows of its readable films, rising.
         store: the run's own store; the copy's blocks go into ``control/`` beside them, and survive a kill like them.
         seed: of the copy's weights.
+        precision: in which numbers the copy computes, as the network did.
         batch_size: films per forward pass.
         engine: who does the work.
         progress: told of every batch.
@@ -79,7 +81,7 @@ def record_untrained(
         settle = np.unique(np.linspace(0, len(films) - 1, min(len(films), SETTLING)).astype(int))
         shown = [films.film(int(row)) for row in settle]
         try:
-            copy = randomised(target, shown, seed=seed)
+            copy = randomised(target, shown, seed=seed).at(precision)
         except TargetError as error:
             raise _with_a_way_out(error) from error
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mammi.capture.plan import LayerPlan
 from mammi.errors import CaptureError
+from mammi.functional.precision import as_input
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -27,6 +28,8 @@ class Recorder:
     Args:
         model: the network under study.
         plans: the layers to record and how to pool each.
+        precision: in which numbers the network computes (`Target.precision`); batches are cast to it, and what is
+            recorded is pooled in float32 all the same.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True))
@@ -36,9 +39,10 @@ class Recorder:
         {'0': (3, 2)}
     """
 
-    def __init__(self, model: nn.Module, plans: Sequence[LayerPlan]) -> None:
+    def __init__(self, model: nn.Module, plans: Sequence[LayerPlan], precision: str = "float32") -> None:
         self.model = model
         self.plans = list(plans)
+        self.precision = precision
         self._handles: list[RemovableHandle] = []
         self._training: dict[nn.Module, bool] = {}
         self._seen: dict[str, Tensor] = {}
@@ -97,7 +101,7 @@ class Recorder:
         """Show the network one batch.
 
         Args:
-            batch: what the network takes, shape ``(n_images, ...)``, on the network's device.
+            batch: what the network takes, float32 of shape ``(n_images, ...)``; it is brought to the network's device.
 
         Returns:
             For each layer, float32 of shape ``(n_images, n_units)`` on the CPU, in the order asked for; maps
@@ -107,7 +111,8 @@ class Recorder:
             CaptureError: if a layer was not reached, was called twice, or gave another shape than planned.
         """
         self._seen.clear()
-        self.model(batch)
+        weight = next(self.model.parameters(), batch)
+        self.model(as_input(batch, self.precision, weight.device))
         missing = [plan.name for plan in self.plans if plan.name not in self._seen]
         if missing:
             raise CaptureError(f"the network ran without calling {', '.join(map(repr, missing))}: choose other layers")

@@ -1,5 +1,6 @@
 """``mammi layers`` and ``mammi annotate``: a network is looked at, and its units are named."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,6 +134,12 @@ def annotate(
     decoders: Annotated[
         int | None, typer.Option(help="Threads that decode films, per process. [default: the cores, shared out]")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto (tried on a long job), float32 (for numbers to be published), float32-channels-last or bfloat16."
+        ),
+    ] = "auto",
     device: DeviceOption = "cpu",
     channels: ChannelsOption = None,
     size: SizeOption = None,
@@ -174,8 +181,10 @@ def annotate(
             pooling=pooling,
             batch_size=batch_size,
             engine=create_engine(engine, workers=workers, decoders=decoders),
+            precision=precision,
             on_error=on_error,
             progress=progress,
+            say=partial(err.print, markup=False, soft_wrap=True),
             **options,
         )
     counts = run.manifest["counts"]

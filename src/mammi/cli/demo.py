@@ -62,7 +62,17 @@ def demo(
                 progress(f"{name}: {step}", done, total)
 
             out = folder / f"{name.replace(' ', '-')}-{films}-{seed}-{content}"
-            return annotate(network, probing, concepts, vlm, layers=LAYERS, out=out, method=method, progress=report)
+            return annotate(
+                network,
+                probing,
+                concepts,
+                vlm,
+                layers=LAYERS,
+                out=out,
+                method=method,
+                precision="float32",
+                progress=report,
+            )
 
         run = name_units("calibrated", target, "calibrated")
         published = name_units("published rule", target, "mammi")

@@ -5,6 +5,7 @@ from mammi.engine.encoding import KeptViews, embed_films, embed_texts
 from mammi.engine.kept_views import ViewTable
 from mammi.engine.local import LocalEngine, n_cores
 from mammi.engine.maps import declared_preprocessing, measure_areas
+from mammi.engine.precision import Precisions, check_asked, choose_precisions
 from mammi.engine.recording import record_blocks
 from mammi.engine.work import Engine, Piece, Work
 
@@ -13,8 +14,11 @@ __all__ = [
     "KeptViews",
     "LocalEngine",
     "Piece",
+    "Precisions",
     "ViewTable",
     "Work",
+    "check_asked",
+    "choose_precisions",
     "create_engine",
     "declared_preprocessing",
     "embed_films",

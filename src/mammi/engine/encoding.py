@@ -14,8 +14,8 @@ from torch import Tensor
 from mammi.data import ProbingSet
 from mammi.engine.kept_views import ViewTable
 from mammi.engine.work import Engine, Piece, Work
-from mammi.store.embeddings import CHUNK, embedding_chunks
-from mammi.store.files import read_array, write_array
+from mammi.store.embeddings import CHUNK, embedding_chunks, read_embeddings
+from mammi.store.files import write_array
 from mammi.store.recorded import RecordedFilms
 from mammi.types import Progress
 from mammi.vlms import Annotator
@@ -114,12 +114,7 @@ def _in_chunks(
     results: Iterator[tuple[Piece, Any]] = engine.run(work, pieces, on_batch) if pieces else iter(())
     for piece, embedded in results:
         write_array(missing[piece.number], embedded)
-    if not chunks:
-        return np.empty((0, 0), dtype=np.float32)
-    found = np.empty((len(keys), read_array(chunks[0][1]).shape[1]), dtype=np.float32)
-    for chunk, path in chunks:
-        found[chunk.start : chunk.stop] = read_array(path)
-    return found
+    return read_embeddings(folder, kind, keys)
 
 
 def embed_films(

@@ -97,7 +97,7 @@ class RecordFilms:
     @contextmanager
     def opened(self) -> Iterator[Callable[[list[_Loaded]], _Batch]]:
         """Hook the layers."""
-        with Recorder(self.target.model, self.plans) as recorder:
+        with Recorder(self.target.model, self.plans, self.target.precision) as recorder:
 
             def compute(films: list[_Loaded]) -> _Batch:
                 readable = [place for place, film in enumerate(films) if film.view is not None]
@@ -107,7 +107,7 @@ class RecordFilms:
                 embeddings = None
                 if readable:
                     views = torch.stack([film.view for film in films if film.view is not None])
-                    for name, units in recorder.record(views.to(self.target.device)).items():
+                    for name, units in recorder.record(views).items():
                         layers[name][readable] = units.numpy()
                 if self.vlm is not None and self.table is None:
                     rows = [film.shown for film in films if film.shown is not None]

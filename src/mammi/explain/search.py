@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from mammi.errors import InputError, RunError
-from mammi.store.embeddings import embedding_chunks
-from mammi.store.files import read_array, read_json
+from mammi.store.embeddings import read_embeddings
+from mammi.store.files import read_json
 from mammi.store.run import Run
 from mammi.types import Progress, no_progress
 from mammi.vlms import Annotator
@@ -184,8 +184,7 @@ def open_search(run: Run, vlm: Annotator) -> UnitSearch:
         raise RunError(f"{run.folder} holds no embeddings of its films: its method put none of them in words")
     sources = read_json(run.folder / "private" / "films.json")
     keys = [sources[int(row)]["sha256"] for row in run.images["row"].iloc[films]]
-    parts = [read_array(path) for _, path in embedding_chunks(run.folder / "embeddings", "films", keys)]
-    rows = np.concatenate(parts).astype(np.float32)
+    rows = read_embeddings(run.folder / "embeddings", "films", keys).astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-30))
     rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     return UnitSearch(run, vlm, films.astype(np.int64), rows, encoded == len(run.images))

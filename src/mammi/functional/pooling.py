@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mammi.errors import InputError
@@ -31,8 +32,11 @@ def pool_map(maps: Tensor, rule: MapRule = "mean") -> Tensor:
         raise InputError(f"'maps' must be (n_images, n_channels, height, width), got {tuple(maps.shape)}")
     if rule not in MAP_RULES:
         raise InputError(f"pooling of a feature map must be one of {', '.join(MAP_RULES)}, got {rule!r}")
-    flat = maps.flatten(2).float()
-    return flat.mean(dim=2) if rule == "mean" else flat.amax(dim=2)
+    if maps.dtype == torch.float32:
+        flat = maps.flatten(2)
+        return flat.mean(dim=2) if rule == "mean" else flat.amax(dim=2)
+    places = tuple(range(2, maps.ndim))  # channels may lie last: flattening would copy the maps
+    return maps.mean(dim=places, dtype=torch.float32) if rule == "mean" else maps.amax(dim=places).float()
 
 
 def pool_tokens(tokens: Tensor, rule: TokenRule = "cls", n_prefix: int = 1) -> Tensor:

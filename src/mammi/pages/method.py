@@ -113,6 +113,13 @@ def limits(view: RunView) -> list[str]:
         "An effect is no cause: a unit that fires where a tube lies may follow the tube, or the illness that tubes are for.",
         "Two-dimensional films only; the last bits of an activation may depend on batch size and hardware.",
     ]
+    chosen = view.run.manifest.get("precision", {})
+    lowered = [
+        f"the {model} in {chosen[model]['precision']}" for model in chosen if chosen[model]["precision"] != "float32"
+    ]
+    if lowered:
+        why = "; ".join(f"{model}: {chosen[model]['why']}" for model in chosen)
+        said.append(f"Not all was computed in float32, but {' and '.join(lowered)} ({why}).")
     if identity["method"]["name"] != "calibrated":
         said.insert(1, "The method names nearly every unit, sure or not, and states no error rate.")
     if not view.label_names:
@@ -123,6 +130,9 @@ def limits(view: RunView) -> list[str]:
 def _how_to_repeat(identity: Mapping[str, Any]) -> str:
     method = identity["method"]
     templates = identity["template"] if isinstance(identity["template"], list) else [identity["template"]]
+    capture = identity["capture"]
+    both = {capture.get("dtype", "float32"), capture.get("annotator", "float32")}
+    precision = both.pop() if len(both) == 1 else "auto"
     words = [
         "mammi annotate --target NETWORK --weights WEIGHTS",
         f"--layers {','.join(layer['name'] for layer in identity['layers'])}",
@@ -130,6 +140,6 @@ def _how_to_repeat(identity: Mapping[str, Any]) -> str:
         *(f"--template {quote(text)}" for text in templates),
         f"--method {method['name']}",
         *(f"-O {quote(f'{name}={value}')}" for name, value in method["options"].items()),
-        f"--batch-size {identity['capture']['batch_size']} --out RUN",
+        f"--batch-size {capture['batch_size']} --precision {precision} --out RUN",
     ]
     return " ".join(words)

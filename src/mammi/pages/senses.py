@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mammi.errors import RunError
 from mammi.pages.galleries import gallery
 from mammi.pages.view import RunView
-from mammi.store.embeddings import CHUNK, embedding_chunks
+from mammi.store.embeddings import CHUNK, embedding_chunks, read_embeddings
 from mammi.store.files import read_array, read_json
 
 __all__ = ["Embedded", "sense_galleries"]
@@ -117,8 +117,7 @@ def _concepts(view: RunView, template: str | list[str]) -> dict[str, NDArray[np.
     templates = [template] if isinstance(template, str) else template
     bare = [text for asked in templates if (text := " ".join(asked.replace("{}", " ").split()))]
     texts = [*(asked.replace("{}", term) for term in terms for asked in templates), *bare]
-    chunks = embedding_chunks(view.run.folder / "embeddings", "texts", texts)
-    rows = _unit(np.concatenate([read_array(path) for _, path in chunks]))[: len(terms) * len(templates)]
+    rows = _unit(read_embeddings(view.run.folder / "embeddings", "texts", texts))[: len(terms) * len(templates)]
     asked_for = _unit(rows.reshape(len(terms), len(templates), -1).mean(axis=1))
     return dict(zip(terms, asked_for, strict=True))
 

@@ -75,7 +75,7 @@ class ImageTower(nn.Module):
         maps = self.body(self.stem(x))
         halves = maps.chunk(2, dim=3)
         pooled = [part.mean((2, 3)) for part in halves] + [part.amax((2, 3)) for part in halves]
-        out: Tensor = self.project(torch.cat(pooled, dim=1).float())
+        out: Tensor = self.project(torch.cat(pooled, dim=1))
         return out
 
 

@@ -70,7 +70,7 @@ class RecordedFilms:
             if path.is_file():
                 continue
             parts = []
-            for row in rows[chunk.start : chunk.stop].tolist():
+            for row in rows[list(chunk)].tolist():
                 if row // store.block_size != at:
                     at = row // store.block_size
                     found = self._embeddings_path(at)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mammi.errors import ImageError, InputError, TargetError
 from mammi.factory_file import is_factory_spec, split_factory_spec
 from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
+from mammi.functional.precision import check_precision, lowered
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
 from mammi.targets.sources import Built, clean_names, declared, targets, undeclared
 from mammi.targets.weights import load_weights, read_weights
@@ -37,6 +38,7 @@ class Target:
         device: where the model is.
         notes: what had to be assumed, in words.
         source: the arguments of `create_target` that make it again, paths absolute; None if it was made from a module.
+        precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
     """
 
     name: str
@@ -48,6 +50,29 @@ class Target:
     device: str = "cpu"
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
+    precision: str = "float32"
+
+    def at(self, precision: str) -> "Target":
+        """Return this target with a copy of its network that computes in another precision, for recording films.
+
+        Everything else stays, the fingerprint too: it is of what was given, and a run says itself how it was recorded.
+
+        Args:
+            precision: ``"float32"``, ``"float32-channels-last"`` or ``"bfloat16"``; the present one returns ``self``.
+
+        Raises:
+            InputError: if there is no such precision, or this target is itself such a copy.
+            TargetError: if the network cannot be copied or cast.
+        """
+        wanted = check_precision(precision)
+        if wanted == self.precision:
+            return self
+        if self.precision != "float32":
+            raise InputError(f"{self.name} is a copy in {self.precision}: ask the target it was made from")
+        try:
+            return replace(self, model=lowered(self.model, wanted).eval(), precision=wanted)
+        except Exception as error:
+            raise TargetError(f"{self.name} cannot compute in {wanted} ({_first_line(error)})") from error
 
     def view(self, film: Film) -> Tensor:
         """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU.

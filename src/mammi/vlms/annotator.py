@@ -1,7 +1,7 @@
 """`Annotator`: a vision-language model behind one small, checked door; rows of unit length come out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mammi.errors import InputError, MammiError, VlmError
 from mammi.functional.fingerprint import fingerprint_tensors, fingerprint_value
+from mammi.functional.precision import as_input, check_precision, lowered, modules_of
 from mammi.types import Film, Vlm, VlmCard
 
 __all__ = ["Annotator", "check_vlm", "one_line", "settle"]
@@ -28,6 +29,7 @@ class Annotator:
         text_batch: most texts in one batch; 1 for a model whose texts depend on their neighbours.
         notes: what was assumed or went less than well, in words; grows while it is used.
         source: the arguments of `create_vlm` that make it again, paths absolute; None if they cannot.
+        precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
     """
 
     name: str
@@ -39,6 +41,29 @@ class Annotator:
     text_batch: int = 64
     notes: list[str] = field(default_factory=list)
     source: Mapping[str, Any] | None = None
+    precision: str = "float32"
+
+    def at(self, precision: str) -> "Annotator":
+        """Return this annotator with a copy of its model that computes in another precision; rows stay float32.
+
+        Args:
+            precision: ``"float32"``, ``"float32-channels-last"`` or ``"bfloat16"``; the present one returns ``self``.
+
+        Raises:
+            InputError: if there is no such precision, or this annotator is itself such a copy.
+            VlmError: if the model cannot be copied or cast, or holds no network that could be.
+        """
+        wanted = check_precision(precision)
+        if wanted == self.precision:
+            return self
+        if self.precision != "float32":
+            raise InputError(f"{self.name} is a copy in {self.precision}: ask the annotator it was made from")
+        if not modules_of(self.model):
+            raise VlmError(f"{self.name} is no torch.nn.Module and holds none: it computes as it likes")
+        try:
+            return replace(self, model=lowered(self.model, wanted), precision=wanted)
+        except Exception as error:
+            raise VlmError(f"{self.name} cannot compute in {wanted}: {one_line(error)}") from error
 
     def view(self, film: Film) -> Tensor:
         """Return the model's own view of a film, float32 without a batch axis, on the CPU.
@@ -72,7 +97,7 @@ class Annotator:
             return torch.zeros(0, self.d_embed)
         try:
             with torch.inference_mode():
-                rows = self.model.encode_images(batch.to(self.device))
+                rows = self.model.encode_images(as_input(batch, self.precision, self.device))
         except Exception as error:
             raise VlmError(
                 f"encode_images() of {self.name} failed on a {tuple(batch.shape)} batch: {one_line(error)}"
@@ -195,7 +220,7 @@ def one_line(error: BaseException) -> str:
 
 def settle(model: object) -> list[nn.Module]:
     """Put a model, or the networks an object holds, in ``eval()`` mode; return them."""
-    found = [model] if isinstance(model, nn.Module) else [v for v in vars(model).values() if isinstance(v, nn.Module)]
+    found = modules_of(model)
     for module in found:
         module.eval()
     return found

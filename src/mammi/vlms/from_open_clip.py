@@ -24,6 +24,7 @@ from mammi.registry import import_extra
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, one_line
 from mammi.vlms.hub import TOKENIZER_FILES, explain_load, find_folder
+from mammi.vlms.savings import can_be_cut, cut, encode_cut, takes_grey
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +38,8 @@ _WEIGHTS = (
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
 )
+#: Texts of unequal length, to try a text tower with.
+_TRIAL = ["chest", "frontal chest radiograph with a small left pleural effusion"]
 
 
 class OpenClipVlm(nn.Module):
@@ -61,10 +64,14 @@ class OpenClipVlm(nn.Module):
         self.transform = transform
         self.tokenizer = tokenizer
         self.device = device
+        self.takes_grey = takes_grey(transform)
+        inner = getattr(tokenizer, "tokenizer", None)
+        self.padding: int | None = 0 if inner is None else inner.pad_token_id
+        self.cuts_texts = can_be_cut(model, tokenizer(_TRIAL).to(device), self.padding)
 
     def preprocess(self, image: "Image.Image") -> Tensor:
-        """Return ``(3, h, w)`` as the model's own transform makes it; grey is repeated to RGB."""
-        return self.transform(image.convert("RGB"))
+        """Return ``(3, h, w)`` as the model's own transform makes it; grey is repeated to RGB, after resizing if it may."""
+        return self.transform(image if image.mode == "L" and self.takes_grey else image.convert("RGB"))
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Embed ``(n, 3, h, w)`` as ``(n, d_embed)``."""
@@ -72,8 +79,11 @@ class OpenClipVlm(nn.Module):
         return rows
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Embed ``n`` texts as ``(n, d_embed)``; all are padded to the context length, whatever their batch."""
-        rows: Tensor = self.model.encode_text(self.tokenizer(texts).to(self.device))
+        """Embed ``n`` texts as ``(n, d_embed)``; padded to the longest of them where the tower allows it."""
+        tokens = self.tokenizer(texts)
+        if self.cuts_texts and self.padding is not None:
+            return encode_cut(self.model, cut(tokens, self.padding).to(self.device))
+        rows: Tensor = self.model.encode_text(tokens.to(self.device))
         return rows
 
     def too_long(self, text: str) -> bool:
