@@ -134,7 +134,7 @@ def test_every_film_is_decoded_once(parts, tmp_path, method):
 
     images.film = film
     options = {"control": False} if method == "calibrated" else {}
-    call(parts, tmp_path / "run", images=images, method=method, **options)
+    call(parts, tmp_path / "run", images=images, method=method, precision="float32", **options)
     assert decoded == Counter(range(N_FILMS))
     assert not (tmp_path / "run" / "recorded").exists(), "what was kept for the annotator is gone"
 
@@ -146,6 +146,6 @@ def test_without_room_for_views_films_are_decoded_again_and_nothing_else_changes
     images = mammi.ProbingSet.open(parts / "films")
     decode, decoded = images.film, []
     images.film = lambda row: (decoded.append(row), decode(row))[1]
-    run = call(parts, tmp_path / "run", images=images)
+    run = call(parts, tmp_path / "run", images=images, precision="float32")
     assert len(decoded) == N_FILMS + run.manifest["counts"]["encoded"]
     assert_same(run, undisturbed["mammi"])
