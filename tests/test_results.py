@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mammi.functional.selection import select_top
+from mammi.functional.selection import Selection, select_top
 from mammi.methods import LayerMatch, Match, Verdict
 from mammi.results import layer_tables
 
@@ -84,3 +84,28 @@ def test_a_kept_concept_without_a_score_of_its_own_keeps_its_place():
         *([1, "c", True], [1, "a", False]),
     ]
     np.testing.assert_array_equal(rows["effect"], [np.float32(0.4), np.float32(0.3), nan, np.float32(0.2), nan])
+
+
+def test_reasons_in_order_of_what_is_known():
+    """Broken before dead, dead before what the method says, that before the plain ones; a named unit has none."""
+    inf, nan = np.inf, np.nan
+    bounds = np.array([[0, 0, 0, 1, nan, -inf, -3e38, 0], [1, 1, 1, 1, nan, 2, 3e38, inf]], dtype=np.float32)
+    counts = torch.tensor([1, 0, 2, 0, 0, 0, 1, 0])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    selection = Selection(torch.arange(4), torch.ones(4), offsets)
+    empty = torch.empty(0, dtype=torch.int64)
+    kept = [torch.tensor([1]), *[empty] * 7]
+    scores = torch.zeros(8, 3, dtype=torch.float64)
+    plain = layer_tables("a", bounds, selection, LayerMatch.of(Match(scores, kept)), ["x", "y", "z"]).units
+    broken, dead = "its activation is NaN or infinite on some film", "it never varies over these films"
+    none = "no concept fits its films better than the bare template"
+    few = "no film stands out for it"
+    assert list(plain["reason"]) == ["", few, none, dead, broken, broken, none, broken]
+    verdict = Verdict.only(kept, ["", "", "said", "said", "said", "", "", ""])
+    match = LayerMatch.of(Match(scores, kept, verdict=verdict))
+    said = layer_tables("a", bounds, selection, match, ["x", "y", "z"], [f"out {u}" for u in range(8)]).units
+    assert list(said["reason"]) == ["", few, "said", dead, broken, broken, none, broken]
+    assert list(said["output"]) == [f"out {u}" for u in range(8)]
+    assert list(said["name"]) == ["y", *["no concept"] * 7]
+    np.testing.assert_array_equal(said["low"], bounds[0])
+    assert list(said["n_examples"]) == counts.tolist()

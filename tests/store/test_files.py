@@ -99,6 +99,44 @@ def test_blocks_become_one_array_by_unit(tmp_path):
     store.finish("a", 4, kept)  # again, as after a kill between finishing two layers
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 4096])
+def test_the_pieces_that_are_turned_over_change_no_byte(tmp_path, monkeypatch, side):
+    monkeypatch.setattr("mammi.store.shards.SIDE", side)
+    values = np.random.default_rng(side).normal(size=(23, 7)).astype(np.float32)
+    values[4] = np.nan
+    for number, kept in enumerate((np.arange(23), np.array([0, 3, 4, 5, 9, 21]), np.array([11]))):
+        store = store_of(tmp_path / str(number), 23, 4)
+        for block in range(store.n_blocks):
+            store.write(block, {"a": values[list(store.rows(block))]}, {})
+        store.finish("a", 7, kept)
+        np.save(tmp_path / "plain.npy", np.ascontiguousarray(values[kept].T))
+        assert store.array_path("a").read_bytes() == (tmp_path / "plain.npy").read_bytes()
+        for wanted in ([6, 0, 3], [2], []):
+            found = store.read_units("a", np.array(wanted, dtype=np.int64))
+            np.testing.assert_array_equal(found, values[kept].T[wanted])
+            assert found.flags.writeable
+
+
+def test_a_disk_too_small_for_the_array_costs_no_block(tmp_path, monkeypatch):
+    store = store_of(tmp_path)
+    for block in range(3):
+        store.write(block, {"a": np.full((len(store.rows(block)), 2), block, np.float32)}, {})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(RunError, match="by_unit.npy: No space left"):
+            store.finish("a", 2, np.arange(7))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(RunError, match="the run is not complete"):
+        store.read_units("a", np.arange(2))
+    store.finish("a", 2, np.arange(7))
+    assert store.read("a").tolist() == [[0, 0, 0, 1, 1, 1, 2]] * 2
+
+
 def test_a_block_without_its_record_is_not_done(tmp_path):
     store = store_of(tmp_path)
     store.write(0, {"a": np.zeros((3, 2), np.float32)}, {})
