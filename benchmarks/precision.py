@@ -6,6 +6,7 @@ Prints a table for benchmarks/README.md, and every name that changed, with how c
 """
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -17,17 +18,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 import mammi
 from mammi.capture import Recorder, plan_layers
 from mammi.engine.trial import spread_error
 from mammi.functional.precision import PRECISIONS
 from mammi.phantoms import write_cohort
+from mammi.pipeline import TEMPLATE
+from mammi.store.embeddings import read_embeddings
 
 LAYERS = ("head", "layer3", "layer2")
 METHODS = ("mammi", "calibrated")
 #: Films per forward pass, and rounds of it.
 BATCH, ROUNDS = 16, 15
+#: Films left out, one at a time, to see how many names hang on one film.
+LEFT_OUT = 4
 
 
 def quicker(films: mammi.ProbingSet) -> dict[str, tuple[float, float]]:
@@ -90,6 +96,32 @@ def changed_names(plain: mammi.Run, other: mammi.Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "unit", "float32", "other", "margin", "q", "stability"])
 
 
+def left_out(run: mammi.Run) -> dict[str, float]:
+    """Return, by method, how many first names stay when one film is left out, the mean over `LEFT_OUT` films: a yardstick."""
+    sources = json.loads((run.folder / "private" / "films.json").read_text())
+    terms = [str(term) for term in run.concepts.index]
+    texts = [TEMPLATE.replace("{}", term) for term in terms] + [TEMPLATE.replace(" {}", "")]
+    films = read_embeddings(run.folder / "embeddings", "films", [source["sha256"] for source in sources])
+    encoded = read_embeddings(run.folder / "embeddings", "texts", texts)
+    activations = np.concatenate([run.activations(layer) for layer in run.layers]).T
+    patients = np.array([source["patient"] for source in sources])
+
+    def names(rows: NDArray[np.int64], method: str) -> NDArray[np.int64]:
+        found = mammi.annotate_arrays(
+            *(activations[rows], films[rows], encoded[:-1], encoded[-1]), patients=patients[rows], method=method
+        )
+        return np.array([kept[0] if len(kept) else -1 for kept in found.concepts])
+
+    every = np.arange(len(films))
+    gone = np.linspace(0, len(films) - 1, LEFT_OUT).astype(int)
+    return {
+        method: float(
+            np.mean([np.count_nonzero(names(np.delete(every, row), method) == names(every, method)) for row in gone])
+        )
+        for method in METHODS
+    }
+
+
 def main() -> None:
     """Draw the films, run everything, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,6 +162,8 @@ def main() -> None:
                 cells.append(f"{n_units - len(changed)} of {n_units}")
                 changes.append(changed.assign(method=method, precision=precision))
             print(f"| {precision} | {' | '.join(cells)} |")
+        stayed = [f"{equal:.1f} of {n_units}" for equal in left_out(runs["calibrated", "float32"]).values()]
+        print(f"| float32, one film left out | {' | '.join([''] * 5)} | {' | '.join(stayed)} |")
         print("\nnames that changed:")
         print(pd.concat(changes).to_string(index=False, float_format="{:.3g}".format))
 
