@@ -87,6 +87,15 @@ def test_a_model_that_casts_itself_stays_float32(job):
     assert found.annotator.why.startswith("bfloat16 fails: encode_images() of mine failed")
 
 
+def test_what_is_no_network_or_shown_nothing_is_not_tried(job):
+    target, plans, _, films = job
+    found = choose_precisions("bfloat16", *job, n_embedded=0, batch_size=16)
+    assert str(found.annotator) == "float32 (it is shown no film)"
+    bare = Annotator("mine", SimpleNamespace(encode_images=None), VlmCard("mine"), "0" * 64)
+    found = choose_precisions("bfloat16", target, plans, bare, films, n_embedded=50, batch_size=16)
+    assert str(found.annotator) == "float32 (it holds no network that could be cast)"
+
+
 def test_films_that_cannot_be_read_choose_float32(job):
     target, plans, vlm, _ = job
     films = Films(n=1, asked=[])

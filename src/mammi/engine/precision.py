@@ -11,7 +11,7 @@ from mammi.capture import LayerPlan, Recorder
 from mammi.data import ProbingSet
 from mammi.engine.trial import AUTO, Choice, Share, try_precisions
 from mammi.errors import ImageError, InputError
-from mammi.functional.precision import PRECISIONS
+from mammi.functional.precision import PRECISIONS, modules_of
 from mammi.targets import Target
 from mammi.types import Film, Progress, no_progress
 from mammi.vlms import Annotator
@@ -96,10 +96,13 @@ def choose_precisions(
         lambda n: torch.stack([vlm.view(film) for film in films.take(n)]),
         lambda model, views: {"images": model.embed_images(views)},
     )
-    return Precisions(
-        try_precisions(asked, target, shown, "activations", progress),
-        try_precisions(asked, vlm, seen, "embeddings", progress) if n_embedded else Choice("float32", "shown no film"),
-    )
+    if not n_embedded:
+        annotator = Choice("float32", "it is shown no film")
+    elif not modules_of(vlm.model):
+        annotator = Choice("float32", "it holds no network that could be cast")
+    else:
+        annotator = try_precisions(asked, vlm, seen, "embeddings", progress)
+    return Precisions(try_precisions(asked, target, shown, "activations", progress), annotator)
 
 
 class _First:
