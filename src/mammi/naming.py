@@ -78,7 +78,6 @@ def with_precisions(job: Job, asked: str, say: Callable[[str], None] | None) -> 
     chosen = Precisions.from_dict(read_json(manifest).get("precision") if manifest.is_file() else None)
     known = {chosen.target.precision, chosen.annotator.precision}
     if not manifest.is_file() or (asked != "auto" and known != {asked}):
-        texts, bare = _texts(job)
         n_films, n_units = len(job.images), sum(plan.n_units for plan in job.plans)
         n_embedded = n_films if embeds_at_once(job) else min(n_films, EXAMPLES * n_units)
         chosen = choose_precisions(
@@ -87,7 +86,6 @@ def with_precisions(job: Job, asked: str, say: Callable[[str], None] | None) -> 
             job.plans,
             job.vlm,
             job.images,
-            [*texts, *bare],
             n_embedded=n_embedded if job.masks is None else 0,
             batch_size=job.batch_size,
             progress=job.progress,
@@ -245,18 +243,13 @@ def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
 def _embed_concepts(job: Job, folder: Path) -> tuple[Tensor, Tensor | None]:
     """Embed every concept in every template, and the bare templates; return their means at unit length."""
     terms, templates = job.concepts.terms, job.templates
-    texts, bare = _texts(job)
+    bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
+    texts = [template.replace("{}", term) for term in terms for template in templates]
     encoded = embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress)
     rows = unit_rows(torch.from_numpy(encoded), "texts")
     concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
     template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None
     return unit_rows(concepts, "texts"), template
-
-
-def _texts(job: Job) -> tuple[list[str], list[str]]:
-    """Return every concept in every template, and the bare templates."""
-    bare = [text for template in job.templates if (text := " ".join(template.replace("{}", " ").split()))]
-    return [template.replace("{}", term) for term in job.concepts.terms for template in job.templates], bare
 
 
 def _known_labels(job: Job, rows: NDArray[np.int64]) -> Tensor | None:

@@ -36,6 +36,7 @@ def job(tmp_path_factory):
         *("-O", "min-examples=2", "-O", "max_examples=5"),
     )
     assert "recording films: 60 of 60" in annotated.stderr
+    assert re.search(r"precision: target float32 \(\d+ s of work\), annotator float32", annotated.stderr)
     assert "147 units have a concept" in annotated.stdout
     return folder
 

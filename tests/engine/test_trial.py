@@ -44,7 +44,7 @@ def choose(clock, seconds, errors=None, total=1000, asked="auto", broken=()):
 
     told = []
     share = Share(total, lambda n: UNITS[:n], run)
-    choice = try_precisions(asked, model, [share], "activations", lambda *step: told.append(step))
+    choice = try_precisions(asked, model, share, "activations", lambda *step: told.append(step))
     return choice, told
 
 

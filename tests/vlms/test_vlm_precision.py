@@ -21,14 +21,12 @@ def test_rows_are_float32_of_unit_length_and_nearly_the_same(folder, request):
     plain = create_vlm(f"{kind}:{request.getfixturevalue(folder)}")
     views = torch.stack([plain.view(film) for film in films()])
     other = plain.at("bfloat16")
-    for exact, rows in (
-        (plain.embed_images(views), other.embed_images(views)),
-        (plain.embed_texts(TEXTS), other.embed_texts(TEXTS)),
-    ):
-        assert rows.dtype == torch.float32
-        torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-6, rtol=0)
-        assert not torch.equal(rows, exact)
-        assert float((rows * exact).sum(dim=1).min()) > 0.99  # tiny towers with large random weights
+    exact, rows = plain.embed_images(views), other.embed_images(views)
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)), atol=1e-6, rtol=0)
+    assert not torch.equal(rows, exact)
+    assert float((rows * exact).sum(dim=1).min()) > 0.99  # tiny towers with large random weights
+    assert torch.equal(plain.embed_texts(TEXTS), other.embed_texts(TEXTS))
     assert (other.fingerprint, other.precision, plain.precision) == (plain.fingerprint, "bfloat16", "float32")
     assert {value.dtype for value in plain.model.parameters()} == {torch.float32}
     assert plain.at("float32") is plain
@@ -41,7 +39,7 @@ def test_the_phantom_annotator_computes_in_both():
     views = torch.stack([plain.view(film) for film in films()])
     other = plain.at("bfloat16")
     assert float((plain.embed_images(views) * other.embed_images(views)).sum(dim=1).min()) > 0.999
-    assert float((plain.embed_texts(TEXTS) * other.embed_texts(TEXTS)).sum(dim=1).min()) > 0.999
+    assert torch.equal(plain.embed_texts(TEXTS), other.embed_texts(TEXTS))
 
 
 def test_an_object_without_a_network_is_said():

@@ -11,15 +11,15 @@ from mammi.capture import LayerPlan, Recorder
 from mammi.data import ProbingSet
 from mammi.engine.trial import AUTO, Choice, Share, try_precisions
 from mammi.errors import ImageError, InputError
-from mammi.functional.precision import PRECISIONS
+from mammi.functional.precision import PRECISIONS, modules_of
 from mammi.targets import Target
 from mammi.types import Film, Progress, no_progress
 from mammi.vlms import Annotator
 
 __all__ = ["Precisions", "check_asked", "choose_precisions"]
 
-#: Films tried with at most, and texts.
-FILMS, TEXTS = 16, 64
+#: Films tried with, at most.
+FILMS = 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ def choose_precisions(
     plans: Sequence[LayerPlan],
     vlm: Annotator,
     images: ProbingSet,
-    texts: Sequence[str],
     *,
     n_embedded: int,
     batch_size: int,
@@ -77,7 +76,6 @@ def choose_precisions(
         plans: the layers.
         vlm: the annotator, float32.
         images: the probing set, all of which the target is shown.
-        texts: what the annotator is to encode.
         n_embedded: how many films it is to encode, about.
         batch_size: films per forward pass.
         progress: told of every round while precisions are tried.
@@ -87,15 +85,10 @@ def choose_precisions(
     """
     check_asked(asked)
     films = _First(images, min(FILMS, batch_size))
-    by_length = sorted(texts, key=len)
 
     def record(model: Target, views: Tensor) -> dict[str, Tensor]:
         with Recorder(model.model, plans, model.precision) as recorder:
             return recorder.record(views)
-
-    def some_texts(count: int) -> list[str]:
-        step = max(1, len(texts) // min(count, TEXTS))
-        return by_length[step // 2 :: step][: min(count, TEXTS)]  # of every length, as they come in the job
 
     shown = Share[Target](len(images), lambda n: torch.stack([target.view(film) for film in films.take(n)]), record)
     seen = Share[Annotator](
@@ -103,15 +96,13 @@ def choose_precisions(
         lambda n: torch.stack([vlm.view(film) for film in films.take(n)]),
         lambda model, views: {"images": model.embed_images(views)},
     )
-    read = Share[Annotator](len(texts), some_texts, lambda model, some: {"texts": model.embed_texts(some)})
-    notes = list(vlm.notes)
-    try:
-        return Precisions(
-            try_precisions(asked, target, [shown], "activations", progress),
-            try_precisions(asked, vlm, [part for part in (seen, read) if part.total], "embeddings", progress),
-        )
-    finally:
-        vlm.notes[:] = notes  # that a text of the trial was cut is no news
+    if not n_embedded:
+        annotator = Choice("float32", "it is shown no film")
+    elif not modules_of(vlm.model):
+        annotator = Choice("float32", "it holds no network that could be cast")
+    else:
+        annotator = try_precisions(asked, vlm, seen, "embeddings", progress)
+    return Precisions(try_precisions(asked, target, shown, "activations", progress), annotator)
 
 
 class _First:

@@ -1,7 +1,7 @@
 """A model tried in several precisions on the first items of a job: how long each takes, and by how much each errs."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Generic, TypeVar
@@ -42,7 +42,7 @@ class Choice:
         precision: one of `mammi.functional.precision.PRECISIONS`.
         why: in words.
         seconds: what the whole job was estimated to take this model, by precision timed; empty if none was.
-        errors: by precision tried, for each layer (or ``images`` and ``texts``) its `spread_error`.
+        errors: by precision tried, the `spread_error` of each layer, or of ``images``.
     """
 
     precision: str
@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Share(Generic[M]):
-    """A part of a job.
+    """What a job asks of a model.
 
     Attributes:
         total: how many items the whole job has.
@@ -84,79 +84,71 @@ class _Tried(Generic[M]):
         return (time.perf_counter() - began) * self.share.total / len(self.items), outputs
 
 
-def try_precisions(asked: str, model: M, shares: Sequence[Share[M]], what: str, progress: Progress) -> Choice:
+def try_precisions(asked: str, model: M, share: Share[M], what: str, progress: Progress) -> Choice:
     """Choose the precision of one model; see `mammi.engine.precision.choose_precisions`.
 
     Args:
         asked: ``"auto"`` or one of `mammi.functional.precision.PRECISIONS`.
         model: in float32.
-        shares: the parts of its job.
+        share: its part of the job.
         what: it puts out, in words.
         progress: told of every round.
     """
     if asked == "float32":
         return Choice("float32", "as asked")
     try:
-        return _try(asked, model, shares, what, progress)
+        return _try(asked, model, share, what, progress)
     except MammiError as error:
         return Choice("float32", f"nothing could be tried: {error}")  # whatever is wrong, the job itself will say it
 
 
-def _try(asked: str, model: M, shares: Sequence[Share[M]], what: str, progress: Progress) -> Choice:
-    few = [_Tried(share, share.take(2)) for share in shares]
-    for part in few:
-        part.timed(model)  # libraries prepare themselves in a first call
-    paces = [part.timed(model)[0] for part in few]
-    if asked == AUTO and sum(paces) < SHORT:
-        return Choice("float32", f"{sum(paces):.0f} s of work", {"float32": sum(paces)})
-    parts = []
-    for share, pace in zip(shares, paces, strict=True):
-        fitting = int(CALL_SECONDS * share.total / max(pace, 1e-6))
-        parts.append(_Tried(share, share.take(max(4, fitting))))
-    plain = [part.timed(model) for part in parts]
-    exact = {name: rows for _, outputs in plain for name, rows in outputs.items()}
+def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -> Choice:
+    few = _Tried(share, share.take(2))
+    few.timed(model)  # libraries prepare themselves in a first call
+    pace, _ = few.timed(model)
+    if asked == AUTO and pace < SHORT:
+        return Choice("float32", f"{pace:.0f} s of work", {"float32": pace})
+    part = _Tried(share, share.take(max(4, int(CALL_SECONDS * share.total / max(pace, 1e-6)))))
+    plain, exact = part.timed(model)
     candidates: dict[str, M] = {"float32": model}
     errors: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
     for precision in PRECISIONS[1:] if asked == AUTO else (asked,):
         try:
             lowered = model.at(precision)
-            first = [part.timed(lowered) for part in parts]
+            first, outputs = part.timed(lowered)
         except Exception as error:  # noqa: BLE001 - a network of someone else's fails as it likes
             refused[precision] = f"{precision} fails: {' '.join(str(error).split())[:200]}"
             continue
-        found = {name: spread_error(rows, exact[name]) for _, outputs in first for name, rows in outputs.items()}
+        found = {name: spread_error(rows, exact[name]) for name, rows in outputs.items()}
         if float("inf") in found.values():
             refused[precision] = f"{precision} gives numbers that are not finite, or differ where nothing varies"
             continue
         errors[precision] = found
         candidates[precision] = lowered
         # A processor without these numbers computes them in software, many times slower: that need not be timed again.
-        if asked == AUTO and sum(pace for pace, _ in first) > 4 * sum(pace for pace, _ in plain):
-            again = sum(part.timed(lowered)[0] for part in parts[:1]) / max(plain[0][0], 1e-6)
-            if again > 2:
-                refused[precision] = f"{precision} is {1 / again:.1g} times as quick"
-                del candidates[precision]
+        if asked == AUTO and first > 4 * plain and (slower := part.timed(lowered)[0] / plain) > 2:
+            refused[precision] = f"{precision} is {1 / slower:.1g} times as quick"
+            del candidates[precision]
     if asked != AUTO:
         if asked in refused:
             return Choice("float32", refused[asked])
         return Choice(asked, f"as asked; {_words(what, errors[asked])}", {}, errors)
-    return _pick(_in_turns(candidates, parts, progress), errors, refused, what)
+    return _pick(_in_turns(candidates, part, progress), errors, refused, what)
 
 
-def _in_turns(candidates: dict[str, M], parts: Sequence[_Tried[M]], progress: Progress) -> dict[str, float]:
+def _in_turns(candidates: dict[str, M], part: _Tried[M], progress: Progress) -> dict[str, float]:
     """Return the seconds of the whole job in each precision: medians of calls in turns, so that all share a busy moment."""
-    paces: dict[str, list[list[float]]] = {precision: [[] for _ in parts] for precision in candidates}
+    paces: dict[str, list[float]] = {precision: [] for precision in candidates}
     began = time.perf_counter()
     for turn in range(ROUNDS):
         for precision, model in candidates.items():
-            for part, found in zip(parts, paces[precision], strict=True):
-                found.append(part.timed(model)[0])
+            paces[precision].append(part.timed(model)[0])
         late = time.perf_counter() - began > ROUND_SECONDS
         progress("trying precisions", ROUNDS if late else turn + 1, ROUNDS)
         if late:
             break
-    return {precision: sum(map(median, found)) for precision, found in paces.items()}
+    return {precision: median(found) for precision, found in paces.items()}
 
 
 def _pick(took: dict[str, float], errors: dict[str, dict[str, float]], refused: dict[str, str], what: str) -> Choice:

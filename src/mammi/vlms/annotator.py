@@ -30,6 +30,7 @@ class Annotator:
         notes: what was assumed or went less than well, in words; grows while it is used.
         source: the arguments of `create_vlm` that make it again, paths absolute; None if they cannot.
         precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
+        text_model: what embeds texts, if not ``model``.
     """
 
     name: str
@@ -42,9 +43,13 @@ class Annotator:
     notes: list[str] = field(default_factory=list)
     source: Mapping[str, Any] | None = None
     precision: str = "float32"
+    text_model: Vlm | None = field(default=None, repr=False)
 
     def at(self, precision: str) -> "Annotator":
-        """Return this annotator with a copy of its model that computes in another precision; rows stay float32.
+        """Return this annotator with a copy of its model that embeds films in another precision; rows stay float32.
+
+        Texts are embedded as before: there are few of them, and an error in one is an error in every score of that
+        concept, where the errors of films average out. They alone would change as many names as all else together.
 
         Args:
             precision: ``"float32"``, ``"float32-channels-last"`` or ``"bfloat16"``; the present one returns ``self``.
@@ -61,7 +66,7 @@ class Annotator:
         if not modules_of(self.model):
             raise VlmError(f"{self.name} is no torch.nn.Module and holds none: it computes as it likes")
         try:
-            return replace(self, model=lowered(self.model, wanted), precision=wanted)
+            return replace(self, model=lowered(self.model, wanted), precision=wanted, text_model=self.model)
         except Exception as error:
             raise VlmError(f"{self.name} cannot compute in {wanted}: {one_line(error)}") from error
 
@@ -142,7 +147,7 @@ class Annotator:
     def _embed_text_batch(self, texts: list[str]) -> Tensor:
         try:
             with torch.inference_mode():
-                rows = self.model.encode_texts(texts)
+                rows = (self.model if self.text_model is None else self.text_model).encode_texts(texts)
         except Exception as error:
             raise VlmError(f"encode_texts() of {self.name} failed: {one_line(error)}") from error
         return self._unit_rows(rows, len(texts), "texts", lambda row: f"the text {texts[row]!r}")
