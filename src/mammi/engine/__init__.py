@@ -5,6 +5,7 @@ from mammi.engine.encoding import KeptViews, embed_films, embed_texts
 from mammi.engine.kept_views import ViewTable
 from mammi.engine.local import LocalEngine, n_cores
 from mammi.engine.maps import declared_preprocessing, measure_areas
+from mammi.engine.processes import ProcessEngine
 from mammi.engine.recording import record_blocks
 from mammi.engine.work import Engine, Piece, Work
 
@@ -13,6 +14,7 @@ __all__ = [
     "KeptViews",
     "LocalEngine",
     "Piece",
+    "ProcessEngine",
     "ViewTable",
     "Work",
     "create_engine",
