@@ -66,6 +66,20 @@ def create():
 """
 
 
+#: `call` as a script of its own: the folder of the parts, the run folder; prints every step.
+SCRIPT = """
+import sys
+from pathlib import Path
+import mammi
+parts, out = Path(sys.argv[1]), sys.argv[2]
+mammi.annotate(
+    mammi.create_target(f"{parts / 'model.py'}:create"), mammi.ProbingSet.open(parts / "films"),
+    mammi.ConceptSet.read(parts / "concepts.txt"), mammi.create_vlm(f"{parts / 'vlm.py'}:create"),
+    layers=["head", "conv"], out=out, template="a film that is {}",
+    progress=lambda step, done, total: print(step, done, flush=True))
+"""
+
+
 def draw(folder: Path, n_films: int = N_FILMS) -> None:
     rng = np.random.default_rng(0)
     folder.mkdir()

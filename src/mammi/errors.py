@@ -11,6 +11,7 @@ MammiError
 ├── RunError              a run folder cannot be written or read
 │   ├── StaleRunError     the folder belongs to other weights, films or settings
 │   └── BusyRunError      another process is working in the folder
+├── WorkerError           a worker process ended, or failed in a way of its own
 └── MissingExtraError     an optional dependency is not installed                (also an ImportError)
 
 Each message says what, where, what was got, what was expected and what to do next. The command line prints it on
@@ -33,6 +34,7 @@ __all__ = [
     "TargetError",
     "UnknownNameError",
     "VlmError",
+    "WorkerError",
 ]
 
 
@@ -89,6 +91,10 @@ class StaleRunError(RunError):
 
 class BusyRunError(RunError):
     """Another process is working in the run folder."""
+
+
+class WorkerError(MammiError):
+    """A worker process ended in the middle of its work, or failed in a way that has no error of its own."""
 
 
 class MissingExtraError(MammiError, ImportError):

@@ -6,6 +6,7 @@ from mammi.engine.kept_views import ViewTable
 from mammi.engine.local import LocalEngine, n_cores
 from mammi.engine.maps import declared_preprocessing, measure_areas
 from mammi.engine.precision import Precisions, check_asked, choose_precisions
+from mammi.engine.processes import ProcessEngine
 from mammi.engine.recording import record_blocks
 from mammi.engine.work import Engine, Piece, Work
 
@@ -15,6 +16,7 @@ __all__ = [
     "LocalEngine",
     "Piece",
     "Precisions",
+    "ProcessEngine",
     "ViewTable",
     "Work",
     "check_asked",

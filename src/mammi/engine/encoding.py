@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +59,28 @@ class EncodeFilms:
     batch_size: int
     kept: KeptViews | None = None
 
+    @property
+    def device(self) -> str:
+        """Where the annotator runs."""
+        return self.vlm.device
+
+    def loader(self) -> "EncodeFilms":
+        """Return the stage with its model on the CPU."""
+        return replace(self, vlm=replace(self.vlm, device="cpu"))
+
     def load(self, row: int) -> Tensor:
         """Return the annotator's view of a film."""
         view = None if self.kept is None else self.kept.view(row)
         return self.vlm.view(self.images.film(row)) if view is None else view
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[list[Tensor]], Tensor]]:
+    def opened(self) -> Iterator[Callable[[list[Tensor]], NDArray[np.float32]]]:
         """Have the model ready."""
-        yield lambda views: self.vlm.embed_images(torch.stack(views))
+        yield lambda views: self.vlm.embed_images(torch.stack(views)).numpy()
 
-    def join(self, _: Piece, outputs: list[Tensor]) -> NDArray[np.float32]:
+    def join(self, _: Piece, outputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the rows of a chunk."""
-        return torch.cat(outputs).numpy()
+        return np.concatenate(outputs)
 
 
 @dataclass(frozen=True)
@@ -82,18 +91,27 @@ class EncodeTexts:
     texts: Sequence[str]
     batch_size: int = CHUNK
 
+    @property
+    def device(self) -> str:
+        """Where the annotator runs."""
+        return self.vlm.device
+
+    def loader(self) -> "EncodeTexts":
+        """Return the stage with its model on the CPU."""
+        return replace(self, vlm=replace(self.vlm, device="cpu"))
+
     def load(self, row: int) -> str:
         """Return a text."""
         return self.texts[row]
 
     @contextmanager
-    def opened(self) -> Iterator[Callable[[list[str]], Tensor]]:
+    def opened(self) -> Iterator[Callable[[list[str]], NDArray[np.float32]]]:
         """Have the model ready."""
-        yield self.vlm.embed_texts
+        yield lambda texts: self.vlm.embed_texts(texts).numpy()
 
-    def join(self, _: Piece, outputs: list[Tensor]) -> NDArray[np.float32]:
+    def join(self, _: Piece, outputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the rows of a chunk."""
-        return torch.cat(outputs).numpy()
+        return np.concatenate(outputs)
 
 
 def _in_chunks(

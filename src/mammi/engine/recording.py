@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,16 @@ class RecordFilms:
     batch_size: int
     vlm: Annotator | None = None
     table: ViewTable | None = None
+
+    @property
+    def device(self) -> str:
+        """Where the network runs."""
+        return self.target.device
+
+    def loader(self) -> "RecordFilms":
+        """Return the stage with its models on the CPU."""
+        vlm = None if self.vlm is None else replace(self.vlm, device="cpu")
+        return replace(self, target=replace(self.target, device="cpu"), vlm=vlm)
 
     def load(self, row: int) -> _Loaded:
         """Decode one film and make every view of it that is needed; an unreadable one costs nothing but itself."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mammi.engine.prefetch import decoded
 
-__all__ = ["Engine", "Piece", "Work", "do_pieces"]
+__all__ = ["Engine", "Gathering", "Piece", "Work", "do_batches", "do_pieces"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,21 @@ class Work(Protocol):
         """Rows per call of the model."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Where the models run."""
+        ...
+
+    def loader(self) -> "Work":
+        """Return the stage for a machine without that device, where nothing but `load` is called."""
+        ...
+
     def load(self, row: int) -> Any:  # noqa: ANN401 - whatever `opened` takes
         """Load one row, on a CPU, in any thread."""
         ...
 
     def opened(self) -> AbstractContextManager[Callable[[list[Any]], Any]]:
-        """Make the models ready; yields the function that turns a batch of loaded rows into its output."""
+        """Make the models ready; yields the function that turns a batch of loaded rows into its output, in arrays."""
         ...
 
     def join(self, piece: Piece, outputs: list[Any]) -> Any:  # noqa: ANN401 - what the stage is for
@@ -60,6 +69,19 @@ class Engine(Protocol):
             on_batch: told how many rows were computed, after every batch.
         """
         ...
+
+
+def do_batches(work: Work, batches: Iterable[Sequence[int]], decoders: int) -> Iterator[Any]:
+    """Compute batches in this process, in order; while one is computed, the next is being loaded.
+
+    Args:
+        work: the stage.
+        batches: the rows of each, taken as they are needed, ahead of the one that is computed.
+        decoders: threads that load.
+    """
+    with work.opened() as compute:
+        for loaded in decoded(work.load, batches, decoders):
+            yield compute(loaded)
 
 
 def do_pieces(
@@ -82,12 +104,45 @@ def do_pieces(
                 taken.append((piece, len(rows), number == len(parts)))
                 yield rows
 
-    with work.opened() as compute:
-        outputs: list[Any] = []
-        for loaded in decoded(work.load, batches(), decoders):
-            piece, n_rows, is_last = taken.pop(0)
-            outputs.append(compute(loaded))
-            on_batch(n_rows)
-            if is_last:
-                yield piece, work.join(piece, outputs)
-                outputs = []
+    outputs: list[Any] = []
+    for output in do_batches(work, batches(), decoders):
+        piece, n_rows, is_last = taken.pop(0)
+        outputs.append(output)
+        on_batch(n_rows)
+        if is_last:
+            yield piece, work.join(piece, outputs)
+            outputs = []
+
+
+class Gathering:
+    """Puts the outputs of batches, that come in any order, together to pieces.
+
+    Args:
+        work: the stage.
+        pieces: all of them.
+
+    Attributes:
+        batches: the rows of every batch, piece after piece.
+    """
+
+    def __init__(self, work: Work, pieces: Sequence[Piece]) -> None:
+        self._work = work
+        self.batches: list[Sequence[int]] = []
+        self._home: list[tuple[Piece, int]] = []
+        self._outputs: dict[int, list[Any]] = {}
+        self._missing: dict[int, int] = {}
+        for piece in pieces:
+            parts = piece.batches(work.batch_size)
+            self._home += [(piece, place) for place in range(len(parts))]
+            self.batches += parts
+            self._missing[piece.number] = len(parts)
+
+    def add(self, batch: int, output: Any) -> tuple[Piece, Any] | None:  # noqa: ANN401 - whatever the stage puts out
+        """Take the output of one batch; return its piece with the result if that was the last one missing."""
+        piece, place = self._home[batch]
+        outputs = self._outputs.setdefault(piece.number, [None] * -(-len(piece.rows) // self._work.batch_size))
+        outputs[place] = output
+        self._missing[piece.number] -= 1
+        if self._missing[piece.number]:
+            return None
+        return piece, self._work.join(piece, self._outputs.pop(piece.number))

@@ -65,6 +65,7 @@ def randomised(target: Target, films: Sequence[Film], seed: int = 0) -> Target:
         model=model,
         fingerprint=fingerprint_value([fingerprint_module(model), target.preprocessing.to_dict()]),
         source=None,
+        base=target.source,
         notes=(*target.notes, f"RANDOM WEIGHTS (seed {seed}): a control, it has learned nothing"),
     )
 

@@ -1,7 +1,7 @@
 """`Target`: the network under study, ready to look at films; and `create_target`, which makes one from a spec."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ class Target:
         notes: what had to be assumed, in words.
         source: the arguments of `create_target` that make it again, paths absolute; None if it was made from a module.
         precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
+        base: of a copy with other weights, the ``source`` of what it is a copy of.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Target:
     notes: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
     precision: str = "float32"
+    base: Mapping[str, Any] | None = None
 
     def at(self, precision: str) -> "Target":
         """Return this target with a copy of its network that computes in another precision, for recording films.
@@ -73,6 +75,19 @@ class Target:
             return replace(self, model=lowered(self.model, wanted).eval(), precision=wanted)
         except Exception as error:
             raise TargetError(f"{self.name} cannot compute in {wanted} ({_first_line(error)})") from error
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - as object declares it
+        """Send what makes the network again, and not the network, to another process; one given as a module goes whole.
+
+        There it is made, and must have the same fingerprint (`TargetError` if not).
+        """
+        if self.source is not None:
+            return _again, (self.name, self.source, self.device, self.fingerprint, self.precision)
+        if self.base is not None and self.precision == "float32":
+            weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+            sent = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
+            return _again_with_weights, (sent, weights)
+        return super().__reduce_ex__(protocol)
 
     def view(self, film: Film) -> Tensor:
         """Return the network's own view of a film, float32 ``(channels, height, width)`` on the CPU.
@@ -153,6 +168,26 @@ def create_target(
             "output_names": output_names,
         } | settings
     return Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes), source)
+
+
+def _again(name: str, source: Mapping[str, Any], device: str, fingerprint: str, precision: str) -> Target:
+    """Make a target in another process."""
+    target = create_target(**source, device=device)
+    if target.fingerprint != fingerprint:
+        raise TargetError(
+            f"{name} is another network where a worker made it again (its structure, weights or preprocessing differ): "
+            "give all workers the same files and the same versions of the libraries"
+        )
+    return replace(target, name=name).at(precision)
+
+
+def _again_with_weights(sent: dict[str, Any], weights: dict[str, Tensor]) -> Target:
+    """Make a copy with other weights in another process."""
+    target = create_target(**sent["base"], device=sent["device"])
+    target.model.load_state_dict(weights)
+    if fingerprint_value([fingerprint_module(target.model), target.preprocessing.to_dict()]) != sent["fingerprint"]:
+        raise TargetError(f"{sent['name']} cannot be made again in a worker: use one process")
+    return Target(model=target.model, **sent)
 
 
 def _absolute(spec: str) -> str:

@@ -70,6 +70,15 @@ class Annotator:
         except Exception as error:
             raise VlmError(f"{self.name} cannot compute in {wanted}: {one_line(error)}") from error
 
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - as object declares it
+        """Send what makes the model again, and not the model, to another process; one without a source goes whole.
+
+        There it is made, and must have the same fingerprint (`VlmError` if not).
+        """
+        if self.source is None:
+            return super().__reduce_ex__(protocol)
+        return _again, (self.name, self.source, self.device, self.fingerprint, self.precision)
+
     def view(self, film: Film) -> Tensor:
         """Return the model's own view of a film, float32 without a batch axis, on the CPU.
 
@@ -184,6 +193,19 @@ class Annotator:
             note = f"{len(cut)} texts are longer than this model reads and were cut, for example {cut[0][:80]!r}"
             if note not in self.notes:
                 self.notes.append(note)
+
+
+def _again(name: str, source: Mapping[str, Any], device: str, fingerprint: str, precision: str) -> Annotator:
+    """Make an annotator in another process."""
+    from mammi.vlms.create import create_vlm  # it stands on this file
+
+    annotator = create_vlm(**source, device=device)
+    if annotator.fingerprint != fingerprint:
+        raise VlmError(
+            f"{name} is another model where a worker made it again (its weights, preprocessing or tokenizer differ): "
+            "give all workers the same files and the same versions of the libraries"
+        )
+    return annotator.at(precision)
 
 
 def check_vlm(annotator: Annotator) -> None:
