@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ __all__ = ["Account", "best_f1_threshold", "open_account", "run_plan"]
 
 #: Films per forward pass.
 BATCH = 16
+#: Units whose contributions are added up together: bounds memory.
+BLOCK = 64
 #: Films whose contributions are found by gradients where they cannot be read off the weights, at most.
 SAMPLE = 256
 #: Contributions held in memory there, at most.
@@ -109,11 +112,32 @@ class Account:
             raise InputError(f"the contributions of layer {self.layer!r} were not recorded: open the account again")
         return np.asarray(self._sampled[output], dtype=np.float64)
 
+    def shares(self, output: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
+        """Return contributions as a product, so that linear sums over films need no copy of a layer.
+
+        Returns:
+            Columns, float ``(n_units, n_known)``, and a factor for each unit, float64 ``(n_units,)``: a unit's contribution
+            is its column times its factor.
+        """
+        if self.head is not None:
+            return self.activations, self.head.weight[output]
+        return self.contributions(output), np.ones(self.n_units)
+
+    def carried(self, output: int, units: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return what some units, or all, contribute together to one output: float64, shape ``(n_known,)``."""
+        columns, factors = self.shares(output)
+        total = np.zeros(columns.shape[1])
+        for start in range(0, self.n_units, BLOCK):
+            part = slice(start, start + BLOCK)
+            kept = slice(None) if units is None else units[part]
+            total += factors[part][kept] @ np.asarray(columns[part][kept], dtype=np.float64)
+        return total
+
     def rest(self, output: int) -> NDArray[np.float64]:
         """Return what the units leave of one output's logits: float64, shape ``(n_known,)``; the bias with a head."""
         if self.head is not None:
             return np.full(len(self.films), self.head.bias[output])
-        left: NDArray[np.float64] = self.logits[self.films, output] - self.contributions(output).sum(axis=0)
+        left: NDArray[np.float64] = self.logits[self.films, output] - self.carried(output)
         return left
 
     @cached_property
@@ -197,7 +221,7 @@ def open_account(
     outputs = target.output_names or tuple(f"output {i}" for i in range(target.n_outputs))
     films = np.arange(len(run.images), dtype=np.int64)
     if head is not None:
-        logits = np.asarray(run.activations(chosen), dtype=np.float64).T @ head.weight.T + head.bias
+        logits = _of_head(run.activations(chosen), head)
         return Account(run, target, chosen, plans[chosen], outputs, head, logits, films, head.link)
     logits = _logits(run, target, own, ends, progress)
     link = own.link if own else "none"
@@ -208,6 +232,15 @@ def open_account(
     films = np.unique(np.linspace(0, len(films) - 1, count).astype(np.int64))
     shares = _gradient_contributions(run, target, plans[chosen], own, films, progress)
     return Account(run, target, chosen, plans[chosen], outputs, None, logits, films, link, shares)
+
+
+def _of_head(activations: NDArray[np.float32], head: LinearHead) -> NDArray[np.float64]:
+    """Return the logits of all films, ``(n_films, n_outputs)``, without a copy of the layer in float64."""
+    logits = np.tile(head.bias, (activations.shape[1], 1))
+    for start in range(0, len(activations), BLOCK):
+        part = slice(start, start + BLOCK)
+        logits += np.asarray(activations[part], dtype=np.float64).T @ head.weight[:, part].T
+    return logits
 
 
 def _logits(

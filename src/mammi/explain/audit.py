@@ -165,14 +165,16 @@ def _carried(
 ) -> pd.DataFrame:
     """Tabulate what every unit carries of one gap, and whether it reacts at the same finding."""
     m = torch.from_numpy(attribute.values)
-    shares = torch.from_numpy(account.contributions(output).T)
+    columns, factors = account.shares(output)
+    units = activations if account.exact else torch.from_numpy(np.array(columns).T)
+    times = torch.from_numpy(factors)
     table = pd.DataFrame(
         {
             "attribute": attribute.label,
             "output": account.outputs[output],
             "unit": np.arange(account.n_units),
             "name": _unit_names(account),
-            "carried": group_gap(shares, m[account.films]).numpy(),
+            "carried": (group_gap(units, m[account.films]) * times).numpy(),
             "reacts_overall": reacts,
         }
     )
@@ -183,7 +185,7 @@ def _carried(
     return table.assign(
         effect=association(activations, m, strata).numpy(),
         p_value=association_p_values(activations, m, patients, strata, n_shuffles=n_shuffles, seed=seed).numpy(),
-        carried_same=group_gap(shares, m[account.films], strata[account.films]).numpy(),
+        carried_same=(group_gap(units, m[account.films], strata[account.films]) * times).numpy(),
     )
 
 

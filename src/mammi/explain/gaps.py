@@ -110,11 +110,13 @@ def class_gaps(
         seed: of the draws of patients.
         n_resamples: how many.
     """
-    shares = account.contributions(output)
+    everything = account.carried(output)
+    through, through_overall = account.carried(output, reacting), account.carried(output, reacting_overall)
     logits = account.logits[account.films, output]
     found: list[tuple[object, ...]] = []
     for films in sets:
-        reacts = reacting_overall if films.name == "all" else reacting
+        is_all = films.name == "all"
+        reacts, through_units = (reacting_overall, through_overall) if is_all else (reacting, through)
         rows = films.rows[account.films]
         m = attribute.values[account.films][rows]
         known = ~np.isnan(m)
@@ -122,9 +124,7 @@ def class_gaps(
         strata = None if films.strata is None else torch.from_numpy(films.strata[account.films][rows])
         if not can_compare(attribute, m, owners, strata):
             continue
-        columns = torch.from_numpy(
-            np.stack([logits[rows], shares[reacts][:, rows].sum(axis=0), shares[:, rows].sum(axis=0)], axis=1)
-        )
+        columns = torch.from_numpy(np.stack([logits[rows], through_units[rows], everything[rows]], axis=1))
         values = torch.from_numpy(m)
         gap, carried, every = group_gap(columns, values, strata).tolist()
         low, high = gap_interval(
