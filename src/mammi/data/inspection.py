@@ -34,7 +34,8 @@ def pixel_fingerprint(film: Film) -> str:
 
 def _levels(pixels: NDArray[np.float32]) -> NDArray[np.uint8] | None:
     """Return a picture in 8 bits if it is one, whatever its file was."""
-    levels = np.rint(pixels * 255).astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # what is no number is no level, and is found unequal below
+        levels = np.rint(pixels * 255).astype(np.uint8)
     return levels if np.array_equal(brightness(levels), pixels) else None
 
 
