@@ -38,7 +38,7 @@ from mammi.methods import create_method
 from mammi.naming import match_layers, select_layer
 from mammi.pipeline import BLOCK, TEMPLATE
 from mammi.results import layer_tables, search_words
-from mammi.store.embeddings import embedding_chunks
+from mammi.store.embeddings import embedding_chunks, read_embeddings
 from mammi.store.files import write_array
 from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
@@ -74,6 +74,11 @@ def write_embeddings(folder: Path, kind: str, keys: list[str]) -> None:
         write_array(path, rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def one_job(folder: Path, n_films: int, n_units: int, n_concepts: int) -> dict[str, float]:
     """Run one job of a size; return what it cost."""
     plan = LayerPlan("layer", "vector", "none", n_units)
@@ -93,7 +98,7 @@ def one_job(folder: Path, n_films: int, n_units: int, n_concepts: int) -> dict[s
         engine=create_engine(),
         progress=no_progress,
     )
-    cost: dict[str, float] = {}
+    cost: dict[str, float] = {"loaded": peak_memory()}
 
     @contextmanager
     def measured(phase: str) -> Iterator[None]:
@@ -118,7 +123,7 @@ def one_job(folder: Path, n_films: int, n_units: int, n_concepts: int) -> dict[s
         for name, table in named.items():
             write_parquet(folder / f"{name}.parquet", table)
         write_index(folder / "index.sqlite", named, search_words(tables.annotations))
-    cost["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    cost["memory"] = peak_memory()
     cost["disk"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     cost["examples"], cost["encoded"] = len(selection.images), len(chosen)
     check(folder, job, chosen, tables.annotations)
@@ -127,17 +132,11 @@ def one_job(folder: Path, n_films: int, n_units: int, n_concepts: int) -> dict[s
 
 def check(folder: Path, job: Job, chosen: np.ndarray, annotations: pd.DataFrame) -> None:
     """Work a few units out by themselves, from the formula, and compare what the tables say of them."""
-    layer, films, texts = (
-        job.plans[0],
-        *(
-            np.concatenate([np.load(path) for _, path in embedding_chunks(folder / "embeddings", kind, keys)]).astype(
-                float
-            )
-            for kind, keys in (
-                ("films", [job.hashes[row] for row in chosen]),
-                ("texts", [*(TEMPLATE.replace("{}", term) for term in job.concepts.terms), "A chest x-ray image of a"]),
-            )
-        ),
+    layer = job.plans[0]
+    said = [*(TEMPLATE.replace("{}", term) for term in job.concepts.terms), "A chest x-ray image of a"]
+    films, texts = (
+        read_embeddings(folder / "embeddings", kind, keys).astype(float)
+        for kind, keys in (("films", [job.hashes[row] for row in chosen]), ("texts", said))
     )
     films, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (films, texts))
     for unit in np.linspace(0, layer.n_units - 1, CHECKED).astype(int):
@@ -197,6 +196,7 @@ def main() -> None:
             f"{cost['memory'] / 2**20:8.0f}{cost['disk'] / 1e9:7.2f}{cost['examples']:10}{cost['encoded']:9}",
             flush=True,
         )
+    print(f"A process that has loaded the libraries and nothing else: {costs[full]['loaded'] / 2**20:.0f} MiB")
     print("\nCPU seconds grow with the power of (1: in proportion; 0: not at all)")
     print(f"{'':15}", *(f"{phase:>10}" for phase in (*PHASES, "all")))
     for axis, name in enumerate(("films", "units", "concepts")):
