@@ -38,7 +38,7 @@ from mammi.methods import create_method
 from mammi.naming import match_layers, select_layer
 from mammi.pipeline import BLOCK, TEMPLATE
 from mammi.results import layer_tables, search_words
-from mammi.store.embeddings import embedding_chunks
+from mammi.store.embeddings import embedding_chunks, read_embeddings
 from mammi.store.files import write_array
 from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
@@ -127,17 +127,11 @@ def one_job(folder: Path, n_films: int, n_units: int, n_concepts: int) -> dict[s
 
 def check(folder: Path, job: Job, chosen: np.ndarray, annotations: pd.DataFrame) -> None:
     """Work a few units out by themselves, from the formula, and compare what the tables say of them."""
-    layer, films, texts = (
-        job.plans[0],
-        *(
-            np.concatenate([np.load(path) for _, path in embedding_chunks(folder / "embeddings", kind, keys)]).astype(
-                float
-            )
-            for kind, keys in (
-                ("films", [job.hashes[row] for row in chosen]),
-                ("texts", [*(TEMPLATE.replace("{}", term) for term in job.concepts.terms), "A chest x-ray image of a"]),
-            )
-        ),
+    layer = job.plans[0]
+    said = [*(TEMPLATE.replace("{}", term) for term in job.concepts.terms), "A chest x-ray image of a"]
+    films, texts = (
+        read_embeddings(folder / "embeddings", kind, keys).astype(float)
+        for kind, keys in (("films", [job.hashes[row] for row in chosen]), ("texts", said))
     )
     films, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (films, texts))
     for unit in np.linspace(0, layer.n_units - 1, CHECKED).astype(int):
