@@ -7,6 +7,7 @@ from scipy.stats import false_discovery_control
 
 from mammi.errors import InputError
 from mammi.functional.chance import (
+    ExtremeLaw,
     adjusted,
     benjamini_hochberg,
     extreme_p_values,
@@ -139,6 +140,16 @@ def test_p_values_equal_the_formula(shape):
     assert found[0].max() == found[0].min() == pytest.approx(0.1 / 150)
     assert found.min() > 0
     assert found.max() <= 1
+
+
+def test_one_law_serves_any_of_its_units():
+    generator = torch.Generator().manual_seed(0)
+    null = torch.rand(25, 6, generator=generator, dtype=torch.float64) * torch.arange(1, 7)
+    observed = 9 * torch.rand(6, 3, generator=generator, dtype=torch.float64)
+    every = extreme_p_values(observed, null)
+    units, places = torch.tensor([4, 0, 4, 5]), torch.tensor([2, 1, 0, 0])
+    torch.testing.assert_close(ExtremeLaw.of(null).p_values(observed[units, places], units), every[units, places])
+    assert extreme_p_values(observed[:, :0], null).shape == (6, 0)
 
 
 def test_the_tail_is_exact_where_1_less_it_is_not():

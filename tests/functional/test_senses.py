@@ -28,10 +28,11 @@ def test_clouds_apart_are_told_apart(seed):
     assert torch.equal(two_groups(points.flip(0)), ~truth.flip(0))
 
 
+@pytest.mark.parametrize("d", [5, 40])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_answer_is_at_rest_and_starts_from_the_longest_axis(seed):
-    """Plain 2-means from the sign along the longest axis, in loops."""
-    points, _ = clouds(seed=seed, apart=1.5)
+def test_the_answer_is_at_rest_and_starts_from_the_longest_axis(seed, d):
+    """Plain 2-means from the sign along the longest axis, in loops; of 19 points in fewer and in more dimensions."""
+    points, _ = clouds(seed=seed, apart=1.5 if d == 5 else 4.0, d=d)
     centred = points - points.mean(dim=0)
     axis = torch.linalg.eigh(centred.T @ centred)[1][:, -1].tolist()
     table = centred.tolist()

@@ -5,13 +5,17 @@ import pytest
 import torch
 
 from mammi.errors import InputError
+from mammi.functional import tilt as tilt_module
+from mammi.functional.film_sums import film_covariance
 from mammi.functional.tilt import (
     concept_directions,
+    concept_scales,
     evidence,
     hub_corrected,
     standardised,
     tilt,
-    tilted_effects,
+    unit_columns,
+    upper_half_mean,
 )
 
 
@@ -195,21 +199,40 @@ def test_hubs_by_hand():
     torch.testing.assert_close(hub_corrected(scores[:1]), 0.5 * scores[:1])
 
 
-def test_effects_equal_the_formula():
-    activations, films, concepts = problem()
-    _, spread = concept_directions(films, concepts)
-    spread = spread[:4].clone()
-    spread[3] = 0
-    weights = tilt(standardised(activations), 1.0)
-    centre = films.mean(dim=0) + 0.1
-    found = tilted_effects(weights, films, concepts[:4], spread, centre)
-    for k in range(3):
-        column = weights[:, k].tolist()
-        lead = [
-            dot([f - c for f, c in zip(film, centre.tolist(), strict=True)], concepts[k].tolist())
-            for film in films.tolist()
-        ]
-        assert found[k].item() == pytest.approx(dot(column, lead) / (spread[k].item() * sum(column)), abs=1e-12)
-    assert found[3].isnan()
-    even = tilted_effects(torch.ones_like(weights), films, concepts[:4], spread, films.mean(dim=0))
-    assert even[:3].abs().max() < 1e-12
+def test_unit_columns_by_hand():
+    weights = torch.tensor([[1.0, 0.1, 3.0], [2.0, 0.1, 3.0], [6.0, 0.1, 9.0]], dtype=torch.float64)
+    kept = weights.clone()
+    found = unit_columns(weights)
+    lengths = [math.sqrt(4 + 1 + 9), 1, math.sqrt(4 + 4 + 16)]
+    expected = [
+        [-2 / lengths[0], 0, -2 / lengths[2]],
+        [-1 / lengths[0], 0, -2 / lengths[2]],
+        [3 / lengths[0], 0, 4 / lengths[2]],
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    assert torch.equal(weights, kept)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"), [([5.0], 5), ([1.0, 4.0], 4), ([1.0, 4.0, 2.0], 3), ([0.0, 9.0, 1.0, 7.0], 8)]
+)
+def test_the_larger_half_by_hand(values, mean):
+    table = torch.tensor([values, values[::-1]])
+    assert upper_half_mean(table, dim=1).tolist() == upper_half_mean(table.T, dim=0).tolist() == [mean, mean]
+
+
+def test_one_temperature_a_unit():
+    standard = standardised(problem()[0])
+    heats = torch.tensor([0.5, 1.0, 0.5, 2.0], dtype=torch.float64)
+    found = tilt(standard, heats)
+    for unit, heat in enumerate(heats.tolist()):
+        torch.testing.assert_close(found[:, unit], tilt(standard[:, unit : unit + 1], heat)[:, 0])
+
+
+def test_scales_are_those_of_the_directions(monkeypatch):
+    _, films, concepts = problem()
+    directions, spread = concept_directions(films, concepts)
+    monkeypatch.setattr(tilt_module, "CONCEPTS", 2)
+    scales, same = concept_scales(film_covariance(films), concepts)
+    torch.testing.assert_close(concepts * scales[:, None], directions)
+    torch.testing.assert_close(same, spread)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from mammi.errors import InputError
 
 __all__ = [
+    "ExtremeLaw",
     "adjusted",
     "benjamini_hochberg",
     "extreme_p_values",
@@ -78,12 +80,55 @@ def patient_folds(patients: Tensor, n_folds: int, seed: int) -> Tensor:
     return torch.from_numpy(order % n_folds)[numbers]
 
 
-def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
-    r"""Return the chance of a maximum as large as observed, from a modest number of maxima under the null.
+@dataclass(frozen=True)
+class ExtremeLaw:
+    r"""The law of the largest score that each unit finds by chance, from a modest number of maxima under the null.
 
     A Gumbel distribution is fitted to each unit's null maxima by its mean and standard deviation (the law of the
-    largest of many scores), so that p-values below one over the number of shuffles have a meaning. They go down to a
-    tenth of the resolution of the shuffles pooled over units, 1 / (10 n_shuffles n_units), and no further.
+    largest of many scores), so that p-values below one over the number of shuffles have a meaning.
+
+    Attributes:
+        place: where each unit's law stands, float64, ``(n_units,)``.
+        scale: how wide it is, float64, ``(n_units,)``.
+        least: p-values go down to this and no further: a tenth of the resolution of the shuffles pooled over units,
+            1 / (10 n_shuffles n_units).
+    """
+
+    place: Tensor
+    scale: Tensor
+    least: float
+
+    @classmethod
+    def of(cls, null: Tensor) -> "ExtremeLaw":
+        """Fit the laws of all units.
+
+        Args:
+            null: float64, shape ``(n_shuffles, n_units)``, at least 20 shuffles.
+
+        Raises:
+            InputError: if there are fewer than 20 shuffles.
+        """
+        if len(null) < 20:
+            raise InputError(f"a null needs at least 20 shuffles, got {len(null)}")
+        mean = null.mean(dim=0)
+        # A null that only varies by rounding (a single patient, all films alike) must not make rounding a discovery.
+        scale = torch.maximum(null.std(dim=0) * math.sqrt(6) / math.pi, 1e-4 * mean.abs() + 1e-12)
+        return cls(mean - 0.5772156649015329 * scale, scale, 0.1 / null.numel())
+
+    def p_values(self, observed: Tensor, units: Tensor) -> Tensor:
+        """Return the chance of a maximum as large as observed, in ``(0, 1]``.
+
+        Args:
+            observed: float64, shape ``(n,)``.
+            units: int64, shape ``(n,)``: the unit that each is of.
+        """
+        standard = (observed - self.place[units]) / self.scale[units]
+        # 1 - exp(-exp(-x)), exact in the far tail.
+        return (-torch.expm1(-torch.exp(-standard))).clamp(min=self.least, max=1.0)
+
+
+def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
+    """Return the chance of a maximum as large as observed, unit by unit; see :class:`ExtremeLaw`.
 
     Args:
         observed: float64, ``(n_units,)`` or ``(n_units, n)``.
@@ -95,17 +140,8 @@ def extreme_p_values(observed: Tensor, null: Tensor) -> Tensor:
     Raises:
         InputError: if there are fewer than 20 shuffles.
     """
-    if len(null) < 20:
-        raise InputError(f"a null needs at least 20 shuffles, got {len(null)}")
-    mean = null.mean(dim=0)
-    # A null that only varies by rounding (a single patient, all films alike) must not make rounding a discovery.
-    scale = torch.maximum(null.std(dim=0) * math.sqrt(6) / math.pi, 1e-4 * mean.abs() + 1e-12)
-    place = mean - 0.5772156649015329 * scale
-    extra = (1,) * (observed.ndim - 1)
-    standard = (observed - place.reshape(-1, *extra)) / scale.reshape(-1, *extra)
-    # 1 - exp(-exp(-x)), exact in the far tail.
-    tail = -torch.expm1(-torch.exp(-standard))
-    return tail.clamp(min=0.1 / null.numel(), max=1.0)
+    units = torch.arange(len(observed)).repeat_interleave(observed[:1].numel())
+    return ExtremeLaw.of(null).p_values(observed.flatten(), units).reshape(observed.shape)
 
 
 def benjamini_hochberg(p_values: Tensor) -> Tensor:

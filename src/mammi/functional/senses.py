@@ -26,8 +26,10 @@ def two_groups(points: Tensor, max_rounds: int = 50) -> Tensor:
     centred = points - points.mean(dim=0)
     if float(centred.abs().max()) < 1e-12:
         return torch.zeros(len(points), dtype=torch.bool)
-    axis = torch.linalg.svd(centred, full_matrices=False).Vh[0]
-    group = centred @ axis > 0
+    # Of few points in many dimensions, each point's place along the longest axis is an eigenvector of their products.
+    wide = centred.shape[1] > len(centred)
+    axis = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)[1][:, -1]
+    group = (axis if wide else centred @ axis) > 0
     for _ in range(max_rounds):
         if bool(group.all()) or not bool(group.any()):
             break

@@ -8,13 +8,14 @@ __all__ = ["unit_tiles"]
 VALUES = 2**22
 
 
-def unit_tiles(n_units: int, values_per_unit: int) -> Iterator[slice]:
-    """Yield consecutive slices that cover all units, each of ``VALUES`` numbers at most, and of one unit at least.
+def unit_tiles(n_units: int, values_per_unit: int, values: int | None = None) -> Iterator[slice]:
+    """Yield consecutive slices that cover all units, each of so many numbers at most, and of one unit at least.
 
     Args:
         n_units: number of units.
         values_per_unit: numbers that a unit costs: films or concepts, whichever are looked at.
+        values: numbers that a slice may hold; ``VALUES`` where not given.
     """
-    size = max(1, VALUES // max(1, values_per_unit))
+    size = max(1, (VALUES if values is None else values) // max(1, values_per_unit))
     for start in range(0, n_units, size):
         yield slice(start, min(start + size, n_units))

@@ -9,9 +9,20 @@ import torch
 from torch import Tensor
 
 from mammi.errors import InputError
+from mammi.functional.film_sums import film_covariance
 from mammi.functional.similarity import check_widths
 
-__all__ = ["CAP", "concept_directions", "evidence", "hub_corrected", "standardised", "tilt", "tilted_effects"]
+__all__ = [
+    "CAP",
+    "concept_directions",
+    "concept_scales",
+    "evidence",
+    "hub_corrected",
+    "standardised",
+    "tilt",
+    "unit_columns",
+    "upper_half_mean",
+]
 
 #: Standard deviations beyond which a film weighs no more: otherwise one outlier would be the only example.
 CAP = 5.0
@@ -20,6 +31,8 @@ CAP = 5.0
 FUDGE = 0.25
 #: Spread of a similarity at or below this is rounding: models embed in single precision.
 ROUNDING = 1e-6
+#: Concepts whose spread is worked out together.
+CONCEPTS = 4096
 
 
 def standardised(activations: Tensor) -> Tensor:
@@ -34,27 +47,49 @@ def standardised(activations: Tensor) -> Tensor:
     Raises:
         InputError: if a unit never varies.
     """
-    values = activations.double()
-    if not bool((varies := values.amax(dim=0) > values.amin(dim=0)).all()):
+    low, high = activations.aminmax(dim=0)
+    if not bool((varies := high > low).all()):
         raise InputError(f"{int((~varies).sum())} units never vary: leave them out")
     # Scaled first, so that neither a sum of huge activations nor a square of tiny ones leaves the range of floats.
-    values = values / values.abs().amax(dim=0)
-    values = values - values.mean(dim=0)
-    values = values / values.abs().amax(dim=0)
-    return values / values.square().mean(dim=0).sqrt()
+    values = activations.double() / torch.maximum(high, -low).double()
+    values -= values.mean(dim=0)
+    low, high = values.aminmax(dim=0)
+    values /= torch.maximum(high, -low)
+    values /= torch.linalg.vector_norm(values, dim=0) / len(values) ** 0.5
+    return values
 
 
-def tilt(standard: Tensor, temperature: float) -> Tensor:
+def tilt(standard: Tensor, temperature: float | Tensor) -> Tensor:
     r"""Weigh films: :math:`w_{nk} = e^{\tau \min(z_{nk}, 5)}`.
 
     Args:
         standard: standardised activations, ``(n_films, n_units)``.
-        temperature: :math:`\tau`, above 0.
+        temperature: :math:`\tau`, above 0; one for all units, or one a unit, ``(n_units,)``.
 
     Returns:
         Shape ``(n_films, n_units)``, positive; of the same dtype.
     """
-    return (temperature * standard.clamp(max=CAP)).exp()
+    return standard.clamp(max=CAP).mul_(temperature).exp_()
+
+
+def concept_scales(covariance: Tensor, concepts: Tensor, fudge: float = FUDGE) -> tuple[Tensor, Tensor]:
+    r"""Return by how much each concept counts, and the spread of its similarity over the films.
+
+    Args:
+        covariance: of the films' embeddings, shape ``(d_embed, d_embed)``, float64.
+        concepts: unit rows, shape ``(n_concepts, d_embed)``, float64.
+        fudge: share :math:`c` of the median spread added to each concept's own.
+
+    Returns:
+        :math:`1 / (\sigma_m + c \tilde\sigma)` and the spreads :math:`\sigma_m`, each ``(n_concepts,)``; both 0 for a
+        concept whose similarity never varies.
+    """
+    # From the covariance, not film by film: concepts x width instead of films x concepts.
+    parts = [((part @ covariance) * part).sum(dim=1) for part in torch.split(concepts, CONCEPTS)]
+    spread = torch.cat(parts).clamp(min=0).sqrt()
+    spread = torch.where(spread > ROUNDING, spread, 0)
+    scale = spread + fudge * spread.median()
+    return torch.where(spread > 0, 1 / scale.clamp(min=1e-300), 0.0), spread
 
 
 def concept_directions(films: Tensor, concepts: Tensor, fudge: float = FUDGE) -> tuple[Tensor, Tensor]:
@@ -73,13 +108,21 @@ def concept_directions(films: Tensor, concepts: Tensor, fudge: float = FUDGE) ->
         InputError: if the widths differ.
     """
     check_widths(films, concepts)
-    centred = films - films.mean(dim=0)
-    covariance = centred.T @ centred / len(films)
-    # From the covariance, not film by film: concepts x width instead of films x concepts.
-    spread = ((concepts @ covariance) * concepts).sum(dim=1).clamp(min=0).sqrt()
-    spread = torch.where(spread > ROUNDING, spread, 0)
-    scale = spread + fudge * spread.median()
-    return torch.where(spread[:, None] > 0, concepts / scale.clamp(min=1e-300)[:, None], 0.0), spread
+    scales, spread = concept_scales(film_covariance(films), concepts, fudge)
+    return concepts * scales[:, None], spread
+
+
+def unit_columns(weights: Tensor) -> Tensor:
+    """Centre the weights of each unit and scale them to unit length; all 0 for a unit whose weights never vary.
+
+    Args:
+        weights: shape ``(n_films, n_units)``.
+    """
+    low, high = weights.aminmax(dim=0)
+    centred = weights - weights.mean(dim=0)
+    length = torch.linalg.vector_norm(centred, dim=0).clamp(min=1e-300)
+    # Told by the weights: the mean of many equal numbers is off by rounding, and what is left has a length.
+    return centred.mul_(torch.where(high > low, 1 / length, 0.0))
 
 
 def evidence(weights: Tensor, films: Tensor, directions: Tensor) -> Tensor:
@@ -98,12 +141,13 @@ def evidence(weights: Tensor, films: Tensor, directions: Tensor) -> Tensor:
     Returns:
         Shape ``(n_units, n_concepts)``; 0 for a unit whose weights never vary.
     """
-    centred = weights - weights.mean(dim=0)
-    length = torch.linalg.vector_norm(centred, dim=0)
-    # Told by the weights: the mean of many equal numbers is off by rounding, and what is left has a length.
-    varies = weights.amax(dim=0) > weights.amin(dim=0)
-    centred = torch.where(varies, centred / length.clamp(min=1e-300), 0.0)
-    return (centred.T @ films) @ directions.T
+    return (unit_columns(weights).T @ films) @ directions.T
+
+
+def upper_half_mean(values: Tensor, dim: int) -> Tensor:
+    """Return the mean of the larger half of the values along an axis, of the larger half and one where they are odd."""
+    half = -(-values.shape[dim] // 2)
+    return values.topk(half, dim=dim, sorted=False).values.mean(dim=dim)
 
 
 def hub_corrected(scores: Tensor, strength: float = 0.5) -> Tensor:
@@ -123,26 +167,4 @@ def hub_corrected(scores: Tensor, strength: float = 0.5) -> Tensor:
     """
     largest = scores.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
     relative = scores / largest
-    half = -(-len(scores) // 2)
-    hub = relative.topk(half, dim=0).values.mean(dim=0)
-    return largest * (relative - strength * hub)
-
-
-def tilted_effects(weights: Tensor, films: Tensor, concepts: Tensor, spread: Tensor, centre: Tensor) -> Tensor:
-    r"""Say how much more of a concept films show when they are weighed by the unit.
-
-    :math:`\sum_n w_{nk} (e_n - \bar e) \cdot t_m / (\sigma_m \sum_n w_{nk})`: standard deviations of the concept's
-    similarity over the probing set.
-
-    Args:
-        weights: shape ``(n_films, n_units)``, positive.
-        films: shape ``(n_films, d_embed)``.
-        concepts: one concept a unit, shape ``(n_units, d_embed)``.
-        spread: its spread, shape ``(n_units,)``.
-        centre: mean of the embeddings over the probing set, ``(d_embed,)``.
-
-    Returns:
-        Shape ``(n_units,)``; NaN where the concept never varies.
-    """
-    means = weights.T @ films / weights.sum(dim=0)[:, None]
-    return ((means - centre) * concepts).sum(dim=1) / torch.where(spread > 0, spread, torch.nan)
+    return largest * (relative - strength * upper_half_mean(relative, dim=0))

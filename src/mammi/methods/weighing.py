@@ -1,22 +1,18 @@
-"""One layer weighed: the evidence of every concept for every unit, and what it is worth on other patients."""
+"""One layer weighed, a block of units at a time: what each unit needs of the films is a row as wide as an embedding."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from mammi.functional.chance import patient_folds, patient_resamples
-from mammi.functional.tilt import (
-    concept_directions,
-    evidence,
-    hub_corrected,
-    standardised,
-    tilt,
-    tilted_effects,
-)
+from mammi.functional.film_sums import CHUNK, film_covariance
+from mammi.functional.similarity import check_widths
+from mammi.functional.tiles import unit_tiles
+from mammi.functional.tilt import concept_scales, standardised, tilt, unit_columns, upper_half_mean
 
-__all__ = ["WeighedLayer"]
+__all__ = ["EFFECT_TEMPERATURE", "TEMPERATURES", "Ground", "WeighedLayer", "WeighedUnits"]
 
 #: Temperatures tried for each unit: the softer is nearly a correlation, the sharper suits units that seldom fire.
 TEMPERATURES = (0.5, 1.0)
@@ -26,8 +22,114 @@ EFFECT_TEMPERATURE = 1.0
 ABSENCE_MARGIN = 2.0
 #: Concepts whose similarities correlate at least so much over the films are related: two names for much the same films.
 RELATED = 0.5
-#: Parts that patients are dealt to, so that one part measures what the others chose.
-FOLDS = 5
+#: Values of a block, units times films or concepts: 64 MB in single precision. With fewer units in a block, dealing the
+#: films anew would take longer than the products.
+VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The films and the concepts that the units of a layer are weighed on, and what is the same for all units.
+
+    Attributes:
+        films: unit rows, float64, ``(n_films, d_embed)``.
+        concepts: unit rows, float64, ``(n_concepts, d_embed)``.
+        centre: mean of the films, ``(d_embed,)``.
+        covariance: of the films, ``(d_embed, d_embed)``.
+        scales: by how much each concept counts: one over its spread and a share of the median's, ``(n_concepts,)``.
+        spread: standard deviation of each concept's similarity, ``(n_concepts,)``.
+    """
+
+    films: Tensor
+    concepts: Tensor
+    centre: Tensor
+    covariance: Tensor
+    scales: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, films: Tensor, concepts: Tensor) -> "Ground":
+        """Measure films and concepts.
+
+        Raises:
+            InputError: if their widths differ.
+        """
+        check_widths(films, concepts)
+        covariance = film_covariance(films)
+        return cls(films, concepts, films.mean(dim=0), covariance, *concept_scales(covariance, concepts))
+
+    @cached_property
+    def single(self) -> tuple[Tensor, Tensor | None]:
+        """Films and concepts for what is computed again and again, float32: enough for chance, three times as quick.
+
+        Centred films ``(n_films, d_embed)`` and concepts times their scales ``(n_concepts, d_embed)``; or, where films
+        or concepts are so few that it is less to sum, the films' products with the concepts, and None.
+        """
+        n_films, (n_concepts, width) = len(self.films), self.concepts.shape
+        few = n_films * n_concepts < (n_films + n_concepts) * width
+        scaled = self.concepts.float().mul_(self.scales.float()[:, None])
+        films = torch.empty((n_films, n_concepts if few else width))
+        for start in range(0, n_films, CHUNK):
+            part = (self.films[start : start + CHUNK] - self.centre).float()
+            films[start : start + CHUNK] = part @ scaled.T if few else part
+        return films, None if few else scaled
+
+    def tiles(self, n_units: int) -> Iterator[slice]:
+        """Yield blocks of units that fit memory beside the films and beside the concepts."""
+        return unit_tiles(n_units, max(len(self.films), *self.concepts.shape), VALUES)
+
+    def evidence(self, projections: Tensor) -> Tensor:
+        """Return the evidence of every concept, ``(n_units, n_concepts)``, for units projected on the films."""
+        return (projections @ self.concepts.T).mul_(self.scales)
+
+    def effects(self, leans: Tensor) -> Tensor:
+        """Return effects, ``(n_units, n_concepts)``, of mean films ``(n_units, d_embed)`` less the centre; NaN for none."""
+        return (leans @ self.concepts.T).div_(torch.where(self.spread > 0, self.spread, torch.nan))
+
+    def similarities(self, films: Tensor, concepts: Tensor) -> Tensor:
+        """Return the standardised similarity of some films with some concepts, ``(len(films), len(concepts))``."""
+        centred = self.films[films] - self.centre
+        return centred @ self.concepts[concepts].T / self.spread[concepts].clamp(min=1e-300)
+
+    def unrelated(self, first: Tensor) -> Tensor:
+        """Tell which concepts are no other name for each unit's first: bool, ``(len(first), n_concepts)``."""
+        deviation = self.spread.clamp(min=1e-300)
+        named = self.concepts[first] / deviation[first][:, None]
+        return ((named @ self.covariance) @ self.concepts.T).div_(deviation) < RELATED
+
+
+@dataclass(frozen=True)
+class WeighedUnits:
+    """A block of the units of a layer, beside all films and all concepts.
+
+    Attributes:
+        ground: films and concepts.
+        numbers: of the units in their layer, int64, ``(n_units,)``.
+        standard: standardised activations, ``(n_films, n_units)``; turned over for units that fire when their concept
+            is absent.
+        weights: weights of the films at each unit's own temperature, ``(n_films, n_units)``.
+        projections: films summed by centred weights of unit length, ``(n_units, d_embed)``.
+        raw: evidence, ``(n_units, n_concepts)``.
+        hub: what is taken off for the layer, as a share of a unit's largest evidence, ``(n_units, n_concepts)``.
+        scores: evidence less the hubs' share, on the scale of a correlation, ``(n_units, n_concepts)``.
+        absent: whether a unit fires when its concept is absent, ``(n_units,)``.
+    """
+
+    ground: Ground
+    numbers: Tensor
+    standard: Tensor
+    weights: Tensor
+    projections: Tensor
+    raw: Tensor
+    hub: Tensor
+    scores: Tensor
+    absent: Tensor
+
+    def only(self, units: Tensor) -> "WeighedUnits":
+        """Return some of the units."""
+        films = (self.ground, self.numbers[units], self.standard[:, units], self.weights[:, units])
+        concepts = (self.projections, self.raw, self.hub, self.scores, self.absent)
+        return WeighedUnits(*films, *(table[units] for table in concepts))
 
 
 @dataclass(frozen=True)
@@ -35,167 +137,107 @@ class WeighedLayer:
     """The evidence for the units of one layer: that a concept is present or, where that is far clearer, absent.
 
     Attributes:
-        standard: standardised activations, ``(n_films, n_units)``; turned over for units that fire when their concept
-            is absent.
-        films: unit rows, ``(n_films, d_embed)``.
-        concepts: unit rows, ``(n_concepts, d_embed)``.
-        directions: concepts over their spread, ``(n_concepts, d_embed)``.
-        spread: standard deviation of each concept's similarity, ``(n_concepts,)``.
-        weights: weights of the films at each unit's own temperature, ``(n_films, n_units)``.
-        raw: evidence at that temperature, ``(n_units, n_concepts)``.
-        hub: what is taken off for the layer, as a share of a unit's largest evidence, ``(n_units, n_concepts)``.
-        scores: evidence less the hubs' share, on the scale of a correlation, ``(n_units, n_concepts)``.
+        ground: films and concepts.
+        columns: gives the activations of a slice of units, ``(n_films, n)``.
+        projections: films summed by each unit's centred weights of unit length, ``(n_units, d_embed)``.
+        largest: largest evidence of either sign that a unit has, ``(n_units,)``, above 0.
+        heat: the temperature that finds most in each unit, ``(n_units,)``.
         absent: whether a unit fires when its concept is absent, ``(n_units,)``.
+        hubs: what is taken off for the layer, as a share of a unit's largest evidence, for units of either side:
+            ``(2, n_concepts)``, presence first.
     """
 
-    standard: Tensor
-    films: Tensor
-    concepts: Tensor
-    directions: Tensor
-    spread: Tensor
-    weights: Tensor
-    raw: Tensor
-    hub: Tensor
-    scores: Tensor
+    ground: Ground
+    columns: Callable[[slice], Tensor]
+    projections: Tensor
+    largest: Tensor
+    heat: Tensor
     absent: Tensor
+    hubs: Tensor
 
     @classmethod
-    def of(cls, activations: Tensor, films: Tensor, concepts: Tensor, hub_strength: float) -> "WeighedLayer":
-        """Weigh a layer; no unit may be constant."""
-        standard = standardised(activations)
-        directions, spread = concept_directions(films, concepts)
-        present, absent = (_sharpest(side, films, directions) for side in (standard, -standard))
-        turned = absent[1].amax(dim=1) > ABSENCE_MARGIN * present[1].amax(dim=1)
-        raw = torch.where(turned[:, None], absent[1], present[1])
-        corrected = torch.where(
-            turned[:, None], hub_corrected(absent[1], hub_strength), hub_corrected(present[1], hub_strength)
-        )
-        return cls(
-            standard=torch.where(turned, -standard, standard),
-            films=films,
-            concepts=concepts,
-            directions=directions,
-            spread=spread,
-            weights=torch.where(turned, absent[0], present[0]),
-            raw=raw,
-            hub=(raw - corrected) / _largest(raw),
-            scores=corrected / len(films) ** 0.5,
-            absent=turned,
-        )
-
-    def similarities(self, concepts: Tensor) -> Tensor:
-        """Return the standardised similarity of every film with some concepts, ``(n_films, n)``."""
-        centred = self.films - self.films.mean(dim=0)
-        return centred @ self.concepts[concepts].T / self.spread[concepts].clamp(min=1e-300)
-
-    def unrelated(self, first: Tensor) -> Tensor:
-        """Tell which concepts are no other name for a unit's first: bool, ``(n_units, n_concepts)``."""
-        covariance = (centred := self.films - self.films.mean(dim=0)).T @ centred / len(self.films)
-        scaled = self.concepts / self.spread.clamp(min=1e-300)[:, None]
-        return (scaled[first] @ covariance) @ scaled.T < RELATED
-
-    def shuffled_maxima(self, shuffles: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the largest evidence that each unit finds when films are dealt anew, at any temperature and side.
+    def of(
+        cls, columns: Callable[[slice], Tensor], n_units: int, ground: Ground, hub_strength: float
+    ) -> "WeighedLayer":
+        """Weigh a layer.
 
         Args:
-            shuffles: the film that takes the place of each film, int64 ``(n_films,)``, as often as wanted.
+            columns: gives the activations of a slice of units, ``(n_films, n)``.
+            n_units: how many there are.
+            ground: films and concepts.
+            hub_strength: share of what a concept gives to half of the layer that is taken off.
+
+        Raises:
+            InputError: if a unit is constant.
         """
-        sides = [tilt(side, heat) for side in (self.standard, -self.standard) for heat in TEMPERATURES]
-        weights = torch.cat([_unit_columns(side) for side in sides], dim=1).float()
-        # Single precision is enough for a null, and three times as quick.
-        films, directions = (self.films - self.films.mean(dim=0)).float(), self.directions.float()
-        for dealt in shuffles:
-            found = (weights.T @ films[dealt]) @ directions.T
-            yield found.amax(dim=1).reshape(len(sides), -1).amax(dim=0).double()
-
-    def effects(self, *, turned: bool = False) -> Tensor:
-        """Return the effect of every concept over all films, ``(n_units, n_concepts)``; NaN where none can vary.
-
-        Args:
-            turned: of the other side: the films that excite a unit least.
-        """
-        weights = tilt(-self.standard if turned else self.standard, EFFECT_TEMPERATURE)
-        means = weights.T @ self.films / weights.sum(dim=0)[:, None] - self.films.mean(dim=0)
-        return means @ self.concepts.T / torch.where(self.spread > 0, self.spread, torch.nan)
-
-    def held_out_effects(self, patients: Tensor, seed: int) -> Tensor:
-        """Let part of the patients choose each unit's concept and the rest measure it: mean over parts, ``(n_units,)``."""
-        folds = patient_folds(patients, FOLDS, seed)
-        weights = tilt(self.standard, EFFECT_TEMPERATURE)
-        centre = self.films.mean(dim=0)
-        total, n_films = torch.zeros(weights.shape[1], dtype=torch.float64), 0
-        for fold in range(FOLDS):
-            held = folds == fold
-            if bool(held.any()) and not bool(held.all()):
-                found = evidence(self.weights[~held], self.films[~held], self.directions)
-                chosen = (found - _largest(found) * self.hub).argmax(dim=1)
-                effect = tilted_effects(
-                    weights[held], self.films[held], self.concepts[chosen], self.spread[chosen], centre
+        sides = torch.empty((2, n_units, ground.films.shape[1]), dtype=torch.float64)
+        most, largest, heat = torch.empty((3, 2, n_units), dtype=torch.float64)
+        for units in ground.tiles(n_units):
+            standard = standardised(columns(units))
+            for side, turned in enumerate((standard, -standard)):
+                sides[side, units], most[side, units], largest[side, units], heat[side, units] = _sharpest(
+                    turned, ground
                 )
-                total += effect.nan_to_num() * int(held.sum())
-                n_films += int(held.sum())
-        return total / max(n_films, 1)
+        hubs = torch.stack([_hubs(ground, sides[side] / largest[side][:, None]) for side in (0, 1)])
+        absent = most[1] > ABSENCE_MARGIN * most[0]
+        sides[0, absent] = sides[1, absent]
+        return cls(
+            ground=ground,
+            columns=columns,
+            projections=sides[0].clone(),
+            largest=torch.where(absent, largest[1], largest[0]),
+            heat=torch.where(absent, heat[1], heat[0]),
+            absent=absent,
+            hubs=hub_strength * hubs,
+        )
 
-    def stability(
-        self, patients: Tensor, others: Tensor, threshold: float, resamples: int, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the share of resamples of the patients in which each concept is near the best.
+    def tiles(self) -> Iterator[slice]:
+        """Yield the blocks that the units are looked at in."""
+        return self.ground.tiles(len(self.absent))
 
-        Args:
-            patients: number of each film's patient.
-            others: concepts unrelated to a unit's first, bool ``(n_units, n_concepts)``.
-            threshold: share of the best score that counts as near.
-            resamples: how many.
-            seed: of the draws.
+    def firsts(self) -> tuple[Tensor, Tensor]:
+        """Return the concept that scores most in each unit, and its evidence: each ``(n_units,)``."""
+        first, most = torch.empty(len(self.absent), dtype=torch.int64), torch.empty_like(self.largest)
+        for units in self.tiles():
+            raw, _, scores = self._scored(units)
+            first[units] = scores.argmax(dim=1)
+            most[units] = raw.gather(1, first[units, None])[:, 0]
+        return first, most
 
-        Returns:
-            Near the best of all, and near the best of the others: each ``(n_units, n_concepts)``.
-        """
-        near, next_near = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
-        films, directions, hub = self.films.float(), self.directions.float(), self.hub.float()
-        weights = self.weights.float()
-        for drawn in patient_resamples(patients, resamples, seed):
-            share = drawn.float() / drawn.sum()
-            centred = (weights - share @ weights) * share[:, None]
-            found = (centred.T @ (films - share @ films)) @ directions.T
-            found = found / _largest(found) - hub
-            near += found >= threshold * found.amax(dim=1, keepdim=True)
-            found = found.masked_fill(~others, -torch.inf)
-            next_near += others & (found >= threshold * found.amax(dim=1, keepdim=True))
-        return near / resamples, next_near / resamples
+    def block(self, units: slice) -> WeighedUnits:
+        """Return some units, their activations read again."""
+        absent = self.absent[units]
+        standard = standardised(self.columns(units)).mul_(1 - 2 * absent.double())
+        films = torch.arange(units.start, units.stop), standard, tilt(standard, self.heat[units])
+        return WeighedUnits(self.ground, *films, self.projections[units], *self._scored(units), absent)
 
-    def effective_patients(self, patients: Tensor) -> Tensor:
-        """Return how many patients a unit rests on, ``(n_units,)``.
-
-        One over the sum of squared shares of the patients in the weight above the unit's average.
-        """
-        numbers = torch.unique(patients, return_inverse=True)[1]
-        above = (self.weights - self.weights.mean(dim=0)).clamp(min=0)
-        by_patient = above.new_zeros((int(numbers.max()) + 1, above.shape[1])).index_add_(0, numbers, above)
-        share = by_patient / by_patient.sum(dim=0).clamp(min=1e-300)
-        count: Tensor = 1 / share.square().sum(dim=0).clamp(min=1e-300)
-        return count
+    def _scored(self, units: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return evidence, hubs and scores of some units, each ``(n, n_concepts)``."""
+        raw, hub = self.ground.evidence(self.projections[units]), self.hubs[self.absent[units].long()]
+        return raw, hub, (raw - self.largest[units, None] * hub).div_(len(self.ground.films) ** 0.5)
 
 
-def _largest(scores: Tensor) -> Tensor:
-    largest: Tensor = scores.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
-    return largest
+def _sharpest(standard: Tensor, ground: Ground) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Project units at the temperature that finds most in each, the softer one where they tie.
+
+    Returns:
+        Projections ``(n_units, d_embed)``, most evidence, largest evidence of either sign, temperature: ``(n_units,)``.
+    """
+    tried = []
+    for heat in TEMPERATURES:
+        projections = unit_columns(tilt(standard, heat)).T @ ground.films
+        low, high = ground.evidence(projections).aminmax(dim=1)
+        tried.append((projections, high, torch.maximum(high, -low).clamp(min=1e-300), torch.full_like(high, heat)))
+    soft, sharp = tried
+    better = sharp[1] > soft[1]
+    best = [torch.where(better, b, a) for a, b in zip(soft[1:], sharp[1:], strict=True)]
+    return torch.where(better[:, None], sharp[0], soft[0]), best[0], best[1], best[2]
 
 
-def _unit_columns(weights: Tensor) -> Tensor:
-    centred = weights - weights.mean(dim=0)
-    lengths: Tensor = torch.linalg.vector_norm(centred, dim=0).clamp(min=1e-300)
-    return centred / lengths
-
-
-def _sharpest(standard: Tensor, films: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights and evidence at the temperature that finds most in each unit; the softer one where they tie."""
-    weights = tilt(standard, TEMPERATURES[0])
-    found = evidence(weights, films, directions)
-    for heat in TEMPERATURES[1:]:
-        tried = tilt(standard, heat)
-        scores = evidence(tried, films, directions)
-        better = scores.amax(dim=1) > found.amax(dim=1)
-        weights = torch.where(better, tried, weights)
-        found = torch.where(better[:, None], scores, found)
-    return weights, found
+def _hubs(ground: Ground, projections: Tensor) -> Tensor:
+    """Return what half of the layer has of each concept, ``(n_concepts,)``, every unit on its own scale."""
+    found = torch.empty_like(ground.scales)
+    for concepts in unit_tiles(len(found), len(projections), VALUES // 4):
+        relative = (ground.concepts[concepts] @ projections.T).mul_(ground.scales[concepts, None])
+        found[concepts] = upper_half_mean(relative, dim=1)
+    return found
