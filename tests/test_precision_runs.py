@@ -108,7 +108,7 @@ def test_a_run_is_gone_on_with_as_it_began(films, runs):
 
 
 def test_a_long_job_is_tried_before_it_begins(films, tmp_path, monkeypatch):
-    for name in ("SHORT", "WORTH", "QUICKER"):
+    for name in ("SHORT", "WORTH", "QUICKER", "WORTH_TRYING"):
         monkeypatch.setattr(trial, name, -1e9)
     run, said = annotate(films, tmp_path / "run", method="calibrated")
     assert said[0].startswith("precision: target bfloat16 (")

@@ -68,7 +68,7 @@ def test_a_small_job_shows_two_films_and_stays_float32(job):
 
 
 def test_a_long_job_is_tried_and_kept_by_the_manifest(job, monkeypatch):
-    for name in ("SHORT", "WORTH", "QUICKER"):
+    for name in ("SHORT", "WORTH", "QUICKER", "WORTH_TRYING"):
         monkeypatch.setattr(trial, name, -1e9)
     ticks = count()
     monkeypatch.setattr(trial.time, "perf_counter", lambda: float(next(ticks)))  # all take the same time

@@ -68,7 +68,7 @@ def test_the_quickest_is_taken_with_its_error_and_times(clock):
         "float32-channels-last": pytest.approx(140),
         "bfloat16": pytest.approx(80),
     }
-    assert told == [("trying precisions", turn, 3) for turn in (1, 2, 3)]
+    assert told == [("trying precisions", turn, 3) for turn in (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,13 @@ def test_a_slow_model_is_tried_on_few_items_and_once(clock):
     choice, told = choose(clock, (5.0, 5.0, 2.0))
     assert choice.precision == "bfloat16"
     assert told == [("trying precisions", 3, 3)]
+    assert clock[0] == pytest.approx(4 * 5 + 4 * (5 + 5 + 2))
+
+
+def test_a_slow_model_with_little_to_do_is_not_tried(clock):
+    choice, told = choose(clock, (5.0, 5.0, 2.0), total=100)
+    assert str(choice) == "float32 (500 s of work)"
+    assert told == []
 
 
 def test_spread_error_by_hand():

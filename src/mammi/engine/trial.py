@@ -26,8 +26,9 @@ MOST_ERROR = 0.05
 QUICKER = 1.2
 #: Seconds that a precision must save on the job.
 WORTH = 20.0
-#: Below this many seconds in float32 nothing is tried: the trial itself takes a few.
-SHORT = 30.0
+#: Below this many seconds in float32 nothing is tried, nor if the job is less than so many times the trial: that calls
+#: each precision twice, or only once where it takes long.
+SHORT, WORTH_TRYING = 30.0, 5.0
 #: Rounds; seconds of a single call, and of all rounds, about.
 ROUNDS, CALL_SECONDS, ROUND_SECONDS = 3, 1.5, 4.0
 
@@ -106,10 +107,15 @@ def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -
     few = _Tried(share, share.take(2))
     few.timed(model)  # libraries prepare themselves in a first call
     pace, _ = few.timed(model)
+    each = max(pace, 1e-6) / share.total
     if asked == AUTO and pace < SHORT:
         return Choice("float32", f"{pace:.0f} s of work", {"float32": pace})
-    part = _Tried(share, share.take(max(4, int(CALL_SECONDS * share.total / max(pace, 1e-6)))))
+    part = _Tried(share, share.take(max(4, int(CALL_SECONDS / each))))
+    if asked == AUTO and pace < WORTH_TRYING * 2 * len(PRECISIONS) * len(part.items) * each:
+        return Choice("float32", f"{pace:.0f} s of work", {"float32": pace})
+    began = time.perf_counter()
     plain, exact = part.timed(model)
+    firsts = {"float32": plain}
     candidates: dict[str, M] = {"float32": model}
     errors: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
@@ -126,15 +132,18 @@ def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -
             continue
         errors[precision] = found
         candidates[precision] = lowered
+        firsts[precision] = first
         # A processor without these numbers computes them in software, many times slower: that need not be timed again.
         if asked == AUTO and first > 4 * plain and (slower := part.timed(lowered)[0] / plain) > 2:
             refused[precision] = f"{precision} is {1 / slower:.1g} times as quick"
-            del candidates[precision]
+            del candidates[precision], firsts[precision]
     if asked != AUTO:
         if asked in refused:
             return Choice("float32", refused[asked])
         return Choice(asked, f"as asked; {_words(what, errors[asked])}", {}, errors)
-    return _pick(_in_turns(candidates, part, progress), errors, refused, what)
+    late = time.perf_counter() - began > 2 * ROUND_SECONDS
+    progress("trying precisions", ROUNDS if late else 0, ROUNDS)
+    return _pick(firsts if late else _in_turns(candidates, part, progress), errors, refused, what)
 
 
 def _in_turns(candidates: dict[str, M], part: _Tried[M], progress: Progress) -> dict[str, float]:
