@@ -18,7 +18,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md", "README.md", "docs/compare.md", "docs/explain.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/tutorial.md", "README.md", "docs/compare.md", "docs/explain.md", "docs/cluster.md"]
+)
 def test_commands_and_code_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

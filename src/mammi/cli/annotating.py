@@ -129,7 +129,7 @@ def annotate(
     on_error: Annotated[str, typer.Option(help="Unreadable films: fail (with the whole list) or skip.")] = "fail",
     frame: Annotated[int | None, typer.Option(help="Which frame of multi-frame files, from 0.")] = None,
     batch_size: Annotated[int, typer.Option(help="Films per forward pass.")] = 16,
-    engine: Annotated[str, typer.Option(help="Who does the work: local.")] = "local",
+    engine: Annotated[str, typer.Option(help="Who does the work: local, or ray (see docs/cluster.md).")] = "local",
     workers: Annotated[int, typer.Option(help="Processes, each with models of its own; changes no result.")] = 1,
     decoders: Annotated[
         int | None, typer.Option(help="Threads that decode films, per process. [default: the cores, shared out]")
@@ -140,6 +140,9 @@ def annotate(
             help="auto (tried on a long job), float32 (for numbers to be published), float32-channels-last or bfloat16."
         ),
     ] = "auto",
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: auto, or HOST:PORT. [default: one is started here]")
+    ] = None,
     device: DeviceOption = "cpu",
     channels: ChannelsOption = None,
     size: SizeOption = None,
@@ -180,8 +183,8 @@ def annotate(
             template=template or [TEMPLATE],
             pooling=pooling,
             batch_size=batch_size,
-            engine=create_engine(engine, workers=workers, decoders=decoders),
             precision=precision,
+            engine=create_engine(engine, workers=workers, decoders=decoders, address=ray_address),
             on_error=on_error,
             progress=progress,
             say=partial(err.print, markup=False, soft_wrap=True),

@@ -7,7 +7,7 @@ from mammi.errors import InputError, UnknownNameError
 
 __all__ = ["create_engine"]
 
-_NAMES = ("local",)
+_NAMES = ("local", "ray")
 
 
 def create_engine(
@@ -30,6 +30,10 @@ def create_engine(
         raise UnknownNameError.among("Engine", name, _NAMES, f"Known: {', '.join(_NAMES)}.")
     if workers < 1 or (decoders is not None and decoders < 1):
         raise InputError(f"'workers' and 'decoders' must be at least 1, got {workers} and {decoders}")
+    if name == "ray":
+        from mammi.engine.ray_data import RayEngine
+
+        return RayEngine(workers, decoders, address)
     if address is not None:
         raise InputError(f"'address' is for the engine 'ray', and the engine is 'local', got {address!r}")
     return LocalEngine(decoders) if workers == 1 else ProcessEngine(workers, decoders)

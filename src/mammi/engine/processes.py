@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class _Crew:
             environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[place % n_devices]
         worker = _Worker(place, *self._stem.divide())
         self._workers.append(worker)
-        worker.send((environment, sys.path, self._threads, self._decoders))
+        worker.send((Path.cwd(), environment, sys.path, self._threads, self._decoders))
         with suppress(OSError):
             worker.connection.send_bytes(self._parcel.content)
 

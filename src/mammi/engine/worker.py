@@ -19,15 +19,16 @@ __all__ = ["main"]
 def main(pipe: int) -> None:
     """Work until told that there is no more, or until the other end of the pipe is gone.
 
-    In come the leader's environment and path, the number of torch's threads, that of decoders; a `Parcel`; then batches,
-    ``(number, rows)``, and None after the last. Out go ``("ready", None)``, ``(number, output)`` in the order of the batches, or ``("error", error)``.
+    In come the leader's folder, environment and path, the number of torch's threads, that of decoders; a `Parcel`; then
+    batches, ``(number, rows)``, and None after the last. Out go ``("ready", None)``, ``(number, output)`` in the order of the batches, or ``("error", error)``.
 
     Args:
         pipe: file descriptor of this end.
     """
     connection = Connection(pipe)
     try:
-        environment, sys.path[:], threads, decoders = connection.recv()
+        folder, environment, sys.path[:], threads, decoders = connection.recv()
+        os.chdir(folder)
         os.environ.update(environment)
         torch.set_num_threads(threads)
         parcel = Parcel(connection.recv_bytes())
