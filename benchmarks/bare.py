@@ -86,7 +86,9 @@ def _target_view(pixels: np.ndarray, settings: Preprocessing) -> Tensor:
 
 def _batches(paths: Sequence[Path], job: Job, size: int, workers: int, clock: Clock) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of both views, decoded ahead in threads."""
-    settings, preprocess = job.target.preprocessing, job.vlm.model.preprocess
+    settings = job.target.preprocessing
+    # open_clip's transform turns grey into three channels after resizing, at a third of the cost.
+    preprocess = getattr(job.vlm.model, "transform", job.vlm.model.preprocess)
 
     def load(path: Path) -> tuple[Tensor, Tensor]:
         began = time.thread_time()

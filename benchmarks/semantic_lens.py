@@ -1,8 +1,8 @@
 """`mammi annotate` beside SemanticLens 0.2.1, which does its share of the same job in the same process, in turns.
 
 SemanticLens (the package ``semanticlens``, BSD-3-Clause; Dreyer et al., Nature Machine Intelligence 2025) collects each unit's
-strongest films, embeds every film with the same open_clip model, embeds every concept, and scores concepts for units. It stores
-nothing here, and gets as many decoding workers as we do. It is no dependency of ours: install it where this is run.
+strongest films, embeds every film with the same open_clip model, embeds every concept, and scores concepts for units. It gets
+as many decoding workers as we do. It is no dependency of ours: install it where this is run.
 
     pip install semanticlens
     python benchmarks/semantic_lens.py [--films N] [--concepts N] [--rounds N] [--folder FOLDER]
@@ -75,7 +75,7 @@ def _annotator(job: Job) -> Any:  # noqa: ANN401 - a class of an optional packag
     return wrapped
 
 
-def semantic_lens(job: Job, clock: Clock) -> list[Tensor]:
+def semantic_lens(job: Job, clock: Clock, folder: Path) -> list[Tensor]:
     """Do its share of the job through its public interface; return the best concept of every unit of every layer."""
     from semanticlens import Lens
     from semanticlens.component_visualization import ActivationComponentVisualizer
@@ -88,13 +88,13 @@ def semantic_lens(job: Job, clock: Clock) -> list[Tensor]:
         layer_names=list(job.layers),
         num_samples=TOP,
         aggregate_fn=pooled,
+        cache_dir=str(folder),
     )
     found.run(batch_size=BATCH, num_workers=WORKERS)
     clock.mark("films through the target")
     lens = Lens(_annotator(job))
-    # The database would run the target again where nothing is cached: embed what its own last step embeds.
-    films = found._embed_vision_dataset(lens.fm, BATCH, num_workers=WORKERS)
-    database = {layer: films[found.get_max_reference(layer)].mean(1) for layer in job.layers}
+    embedded = lens.compute_concept_db(found, batch_size=BATCH, num_workers=WORKERS)
+    database = {layer: rows.mean(1) for layer, rows in embedded.items()}
     clock.mark("annotator, images")
     scores = lens.text_probing(list(job.concepts.terms), database, templates=[TEMPLATE], batch_size=64)
     clock.mark("annotator, texts and matching")
@@ -125,7 +125,7 @@ def main() -> None:
                 clock, before = Clock(), _children()
                 began = time.perf_counter()
                 if side == "theirs":
-                    semantic_lens(job, clock)
+                    semantic_lens(job, clock, Path(scratch) / f"theirs-{number}")
                 else:
                     annotate(job, clock, Path(scratch) / "run")
                     shutil.rmtree(Path(scratch) / "run")
