@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mammi.functional.precision import as_input
 from mammi.targets import Preprocessing
 
 __all__ = ["PHASES", "Clock", "bare_loop", "forward_time"]
@@ -118,7 +119,9 @@ def bare_loop(job: Job, clock: Clock, *, batch_size: int, workers: int) -> list[
     seen: dict[str, list[Tensor]] = {layer: [] for layer in job.layers}
     handles = [
         modules[layer].register_forward_hook(
-            lambda _m, _i, out, layer=layer: seen[layer].append(out.mean((2, 3)) if out.ndim == 4 else out.clone())
+            lambda _m, _i, out, layer=layer: seen[layer].append(
+                (out.mean((2, 3)) if out.ndim == 4 else out.clone()).float()
+            )
         )
         for layer in job.layers
     ]
@@ -126,7 +129,7 @@ def bare_loop(job: Job, clock: Clock, *, batch_size: int, workers: int) -> list[
     try:
         with forward_time(job.target.model, clock):
             for views, other in _batches(paths, job, batch_size, workers, clock):
-                job.target.model(views)
+                job.target.model(as_input(views, job.target.precision, job.target.device))
                 kept.append(other)
     finally:
         for handle in handles:
@@ -142,7 +145,8 @@ def bare_loop(job: Job, clock: Clock, *, batch_size: int, workers: int) -> list[
     clock.mark("matching")
 
     views = torch.cat(kept)
-    parts = [job.vlm.model.encode_images(views[films[i : i + batch_size]]) for i in range(0, len(films), batch_size)]
+    encode, shown = job.vlm.model.encode_images, films.split(batch_size)
+    parts = [encode(as_input(views[part], job.vlm.precision, job.vlm.device)) for part in shown]
     rows = nn.functional.normalize(torch.cat(parts).float(), dim=1)
     clock.mark(PHASES[1])
 

@@ -5,7 +5,8 @@ Both sides run in this process after the models are loaded: `mammi.annotate(...)
 rounds' own ratios. CPU seconds are those of all threads: read them where others use the machine. The whole command line,
 with its imports and the loading of models, is timed once more as information.
 
-    python benchmarks/floor.py [--job real|small] [--films N] [--concepts N] [--rounds N] [--folder FOLDER]
+    python benchmarks/floor.py [--job real|small] [--films N] [--concepts N] [--rounds N]
+        [--precision bfloat16] [--folder FOLDER]
 """
 
 import argparse
@@ -30,6 +31,7 @@ from record import machine, save
 
 import mammi
 from mammi.capture import plan_layers
+from mammi.functional.precision import PRECISIONS
 
 #: The steps of `mammi annotate` by phase; whatever else passes is the rest.
 STEPS = {
@@ -39,10 +41,10 @@ STEPS = {
     "selecting": PHASES[3],
     "matching": PHASES[3],
 }
-BATCH, WORKERS = 16, 2  # the defaults of `mammi annotate`
+BATCH, WORKERS = 16, os.cpu_count() or 1  # the defaults of `mammi annotate`
 
 
-def annotate(job: Job, clock: Clock, out: Path) -> list[list[str]]:
+def annotate(job: Job, clock: Clock, out: Path, precision: str = "float32") -> list[list[str]]:
     """Run the main job; return the first concept of every unit, ``""`` for none."""
     films = job.probing_set()
     decode = films.film
@@ -70,7 +72,7 @@ def annotate(job: Job, clock: Clock, out: Path) -> list[list[str]]:
             out=out,
             template=TEMPLATE,
             batch_size=BATCH,
-            workers=WORKERS,
+            precision=precision,
             progress=progress,
         )
     clock.mark("rest")
@@ -78,19 +80,31 @@ def annotate(job: Job, clock: Clock, out: Path) -> list[list[str]]:
     return [units.loc[units["layer"] == layer, "name"].replace("no concept", "").tolist() for layer in job.layers]
 
 
-def whole_process(job: Job, out: Path) -> tuple[float, float]:
+def whole_process(job: Job, out: Path, precision: str) -> tuple[float, float]:
     """Run the command line once; return its seconds on the wall and of the processor."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-c", "from mammi.cli import main; main()", "annotate", *job.command, "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from mammi.cli import main; main()",
+        "annotate",
+        *job.command,
+        "--out",
+        str(out),
+        "--precision",
+        precision,
+    ]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own command
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def compare(job: Job, rounds: int, scratch: Path) -> tuple[list[tuple[Clock, Clock]], float]:
+def compare(job: Job, rounds: int, scratch: Path, precision: str) -> tuple[list[tuple[Clock, Clock]], float]:
     """Run both sides in turns; return their clocks by round and the share of units with the same first concept."""
     clocks: list[tuple[Clock, Clock]] = []
     same = 1.0
+    # Casting the weights is no work of the loop: it gets models that are cast already.
+    bare = replace(job, target=job.target.at(precision), vlm=job.vlm.at(precision))
     short = replace(job, films=BATCH, concepts=mammi.ConceptSet.from_terms(job.concepts.terms[:BATCH]))
     bare_loop(
         short, Clock(), batch_size=BATCH, workers=WORKERS
@@ -101,9 +115,9 @@ def compare(job: Job, rounds: int, scratch: Path) -> tuple[list[tuple[Clock, Clo
         found: dict[str, list[list[str]]] = {}
         for side in ("floor", "mammi") if number % 2 == 0 else ("mammi", "floor"):
             if side == "floor":
-                found[side] = bare_loop(job, floor, batch_size=BATCH, workers=WORKERS)
+                found[side] = bare_loop(bare, floor, batch_size=BATCH, workers=WORKERS)
             else:
-                found[side] = annotate(job, ours, out)
+                found[side] = annotate(job, ours, out, precision)
         shutil.rmtree(out)
         pairs = [pair for a, b in zip(*found.values(), strict=True) for pair in zip(a, b, strict=True)]
         same = min(same, sum(a == b for a, b in pairs) / len(pairs))
@@ -141,6 +155,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, help="by default 100 for real, 1,088 for small")
     parser.add_argument("--concepts", type=int, help="by default 1,361 for real, 366 for small")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of both models, on both sides")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mammi-benchmark")
     parser.add_argument("--data", type=Path, default=DATA, help="for small: where the real films and models are")
     asked = parser.parse_args()
@@ -149,12 +164,10 @@ def main() -> None:
     folder = asked.folder / asked.job
     job = real(folder, films, concepts) if asked.job == "real" else small(folder, films, concepts, asked.data)
     units = sum(plan.n_units for plan in plan_layers(job.target, job.layers))
-    setting = (
-        f"{job.films:,} films, {units:,} units of {len(job.layers)} layers, {len(job.concepts):,} concepts, float32"
-    )
+    setting = f"{job.films:,} films, {units:,} units of {len(job.layers)} layers, {len(job.concepts):,} concepts, {asked.precision}"
     print(f"{machine()}; {torch.get_num_threads()} threads\n{setting}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        clocks, same = compare(job, asked.rounds, Path(scratch))
+        clocks, same = compare(job, asked.rounds, Path(scratch), asked.precision)
         wall, cpu = table(clocks, "wall"), table(clocks, "cpu")
         within = [
             _row(name, [(a.extra.get(name, 0.0), b.extra.get(name, 0.0)) for a, b in clocks])
@@ -164,7 +177,7 @@ def main() -> None:
         show("CPU seconds", cpu)
         show("within the first phase", within)
         print(f"\nunits with the same first concept on both sides: {same:.1%}")
-        process = whole_process(job, Path(scratch) / "cli")
+        process = whole_process(job, Path(scratch) / "cli", asked.precision)
     print(f"`mammi annotate` as a process, with imports and loading: {process[0]:.1f} s, {process[1]:.1f} CPU s")
     figures = [
         (
@@ -174,7 +187,8 @@ def main() -> None:
     ]
     values: dict[str, Any] = {"setting": setting, "films": job.films, "units": units, "concepts": len(job.concepts)}
     values |= {"wall": wall, "cpu": cpu, "within": within, "same": same, "process": process, "rounds": asked.rounds}
-    save(f"floor-{asked.job}", figures, values)
+    suffix = "" if asked.precision == "float32" else f"-{asked.precision}"
+    save(f"floor-{asked.job}{suffix}", figures, values)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The kernels that are ours, each beside a plain operation that reads as many bytes or multiplies as often, and
-asks for no memory of its own.
+"""The kernels that are ours, each beside a plain operation of its size that asks for no memory.
 
-Timed by pytest-benchmark on one thread; `python benchmarks/kernels` makes ratios of the pairs and holds them against the recorded ones.
+Timed by pytest-benchmark on one thread; `python benchmarks/kernels` makes ratios of the pairs and holds them against the
+recorded ones.
 """
 
 from collections.abc import Callable, Iterator
