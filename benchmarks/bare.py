@@ -28,7 +28,14 @@ from mammi.targets import Preprocessing
 __all__ = ["PHASES", "Clock", "bare_loop", "forward_time"]
 
 #: The phases of both sides, in the order in which they are printed.
-PHASES = ("films through the target", "annotator, images", "annotator, texts", "matching", "rest")
+PHASES = (
+    "films through the target",
+    "annotator, images",
+    "annotator, texts",
+    "matching",
+    "trying precisions",
+    "rest",
+)
 
 
 @dataclass

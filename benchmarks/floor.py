@@ -40,6 +40,7 @@ STEPS = {
     "encoding texts": PHASES[2],
     "selecting": PHASES[3],
     "matching": PHASES[3],
+    "trying": PHASES[4],
 }
 BATCH, WORKERS = 16, os.cpu_count() or 1  # the defaults of `mammi annotate`
 

@@ -29,6 +29,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
+from record import save
 
 from mammi.capture import LayerPlan
 from mammi.concepts import ConceptSet
@@ -38,7 +39,7 @@ from mammi.methods import create_method
 from mammi.naming import match_layers, select_layer
 from mammi.pipeline import BLOCK, TEMPLATE
 from mammi.results import layer_tables, search_words
-from mammi.store.embeddings import embedding_chunks
+from mammi.store.embeddings import embedding_chunks, read_embeddings
 from mammi.store.files import write_array
 from mammi.store.shards import ActivationStore
 from mammi.store.tables import write_index, write_parquet
@@ -130,9 +131,7 @@ def check(folder: Path, job: Job, chosen: np.ndarray, annotations: pd.DataFrame)
     layer, films, texts = (
         job.plans[0],
         *(
-            np.concatenate([np.load(path) for _, path in embedding_chunks(folder / "embeddings", kind, keys)]).astype(
-                float
-            )
+            read_embeddings(folder / "embeddings", kind, keys).astype(float)
             for kind, keys in (
                 ("films", [job.hashes[row] for row in chosen]),
                 ("texts", [*(TEMPLATE.replace("{}", term) for term in job.concepts.terms), "A chest x-ray image of a"]),
@@ -206,6 +205,10 @@ def main() -> None:
         ]
         totals = [sum(costs[size][f"{phase}, CPU"] for phase in PHASES) for size in same]
         print(f"{name:15}", *(f"{value:>10}" for value in (*grown, power([size[axis] for size in same], totals))))
+    of = "{:,} films x {:,} units x {:,} concepts".format(*full)
+    busy = sum(costs[full][f"{phase}, CPU"] for phase in PHASES)
+    figure = (f"select, match and tabulate {of}", f"{busy:.0f} CPU s, at most {costs[full]['memory'] / 2**20:,.0f} MiB")
+    save("scale", [figure], {"jobs": [{"size": size, **cost} for size, cost in costs.items()]})
 
 
 if __name__ == "__main__":
