@@ -159,7 +159,7 @@ def bare_loop(job: Job, clock: Clock, *, batch_size: int, workers: int) -> list[
 
     texts = [TEMPLATE.format(term) for term in job.concepts.terms]
     encoded = nn.functional.normalize(
-        _encode_texts(job.vlm.model, [*texts, TEMPLATE.replace(" {}", "")]).float(), dim=1
+        _encode_texts(job.vlm.text_model or job.vlm.model, [*texts, TEMPLATE.replace(" {}", "")]).float(), dim=1
     )
     clock.mark(PHASES[2])
 
