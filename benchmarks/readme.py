@@ -51,11 +51,20 @@ def phases() -> str:
     return "\n".join(rows).rstrip()
 
 
+def largest() -> str:
+    """Return the three largest costs of the run that was profiled."""
+    values = load("profile")["values"]
+    rows = [f"Of the time of the main thread ({values['setting']}), the three largest costs:", ""]
+    rows += [f"{place}. `{name}`: {share:.0%}" for place, (name, share) in enumerate(values["largest"][:3], start=1)]
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Fill both pages."""
     fill(HERE / "README.md", "figures", figures())
     page = HERE.parent / "docs" / "performance.md"
     fill(page, "phases", phases())
+    fill(page, "largest", largest())
     for name, text in model().items():
         fill(page, name, text)
 
