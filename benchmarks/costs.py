@@ -115,7 +115,7 @@ def model() -> dict[str, str]:
 def table(sizes: tuple[tuple[int, int, int], ...]) -> str:
     """Return hours and bytes by size."""
     rows = [
-        "| films x units x concepts | hours, 1 core, float32 | bfloat16 | of it models | 1 card, computed | 8 cards, computed | activations | other |"
+        "| films x units x concepts | hours, 1 core, float32 | bfloat16 | of it models | hours, 1 card, computed | 8 cards, computed | activations | other |"
     ]
     rows.append("|---|---|---|---|---|---|---|---|")
     for size in sizes:
@@ -129,7 +129,7 @@ def table(sizes: tuple[tuple[int, int, int], ...]) -> str:
         other = held["embeddings"] + held["views, until the end"]
         rows.append(
             f"| {size[0]:,} x {size[1]:,} x {size[2]:,} | {hours[0]:,.0f} | {hours[1]:,.0f} | {models:.0%} "
-            f"| {cards[0]:,.1f} | {cards[1]:,.1f} | {held['activations'] / 1e9:,.1f} GB | {other / 1e9:,.1f} GB |"
+            f"| {cards[0]:.2g} | {cards[1]:.2g} | {held['activations'] / 1e9:,.1f} GB | {other / 1e9:,.1f} GB |"
         )
     return "\n".join(rows)
 

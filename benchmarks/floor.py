@@ -61,8 +61,11 @@ def annotate(job: Job, clock: Clock, out: Path, precision: str = "float32") -> l
 
     def progress(step: str, done: int, total: int) -> None:
         phase = next((phase for name, phase in STEPS.items() if step.startswith(name)), "rest")
-        # The first word of a step that has done nothing yet ends what came before it.
-        clock.mark("rest" if done == 0 and step not in steps else phase)
+        if done == 0 and step not in steps:
+            # The first word of a step that has done nothing yet ends what came before it; before recording, that is a trial
+            # of the precision asked for, unless it is float32.
+            phase = PHASES[4] if step == "recording films" and precision != "float32" else "rest"
+        clock.mark(phase)
         steps.add(step)
 
     clock.start()

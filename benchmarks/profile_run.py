@@ -85,11 +85,10 @@ def draw(seen: Counter[Stack], title: str, out: Path) -> None:
                 continue
             colour = COLOURS.get(name.partition("/")[0], OTHER)
             axes.barh(row + 0.5, share, left=left, height=0.94, color=colour, edgecolor=PAPER, linewidth=0.8)
-            words = f"{name}  {share:.0%}"
-            if share > 0.0085 * len(words):
-                axes.text(left + share / 2, row + 0.5, words, ha="center", va="center", fontsize=8, color=INK)
-            elif share > 0.03:
-                axes.text(left + share / 2, row + 0.5, f"{share:.0%}", ha="center", va="center", fontsize=7, color=INK)
+            # The longest label that fits: with its room, without, or the share alone.
+            labels = (f"{name}  {share:.0%}", f"{name.rpartition('/')[2]}  {share:.0%}", f"{share:.0%}")
+            label = next((words for words in labels if share > 0.0056 * len(words) + 0.006), "")
+            axes.text(left + share / 2, row + 0.5, label, ha="center", va="center", fontsize=8, color=INK)
             boxes(below, left, row + 1)
             left += share
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,8 +49,11 @@ def save(name: str, figures: Sequence[tuple[str, str]], values: Mapping[str, Any
         figures: rows for the table of the README: what was measured, and how much.
         values: whatever else another command computes with.
     """
+    script = Path(sys.argv[0]).parent if Path(sys.argv[0]).stem == "__main__" else Path(sys.argv[0])
+    words = " ".join(["python", f"benchmarks/{script.name}", *sys.argv[1:]])
     entry = {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        # Where files lay on this machine says nothing to others.
+        "command": re.sub(r" --(folder|data|out)[ =]\S+", "", words),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
