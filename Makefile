@@ -1,5 +1,5 @@
 # make demo: set up, then the main job on drawn films, offline.   make test: set up, then every test.
-# make check: what CI runs.   make browser: what the visit in a real browser needs.   make bench: the recorded figures. make benchmark: the page on planted truth (15 minutes).   Needs python3 (3.11 or newer) and a package registry.
+# make check: what CI runs.   make browser: what the visit in a real browser needs.   make bench: the recorded figures. make kernels: has a kernel become slower? make benchmark: the page on planted truth (15 minutes).   Needs python3 (3.11 or newer) and a package registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ AXE := $(VENV)/axe
 # Measured: two default threads on a machine with a busy neighbour are ten times slower than sleeping ones.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types check browser bench benchmark lock clean
+.PHONY: demo test lint types check browser bench kernels benchmark lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/mammi demo demo
@@ -33,6 +33,9 @@ check: lint types test
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/recorded_densenet.py
+
+kernels: $(VENV)/.ready
+	$(BIN)/python benchmarks/kernels
 
 benchmark: $(VENV)/.ready
 	$(BIN)/mammi benchmark --out docs

@@ -29,6 +29,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
+from record import save
 
 from mammi.capture import LayerPlan
 from mammi.concepts import ConceptSet
@@ -206,6 +207,10 @@ def main() -> None:
         ]
         totals = [sum(costs[size][f"{phase}, CPU"] for phase in PHASES) for size in same]
         print(f"{name:15}", *(f"{value:>10}" for value in (*grown, power([size[axis] for size in same], totals))))
+    of = "{:,} films x {:,} units x {:,} concepts".format(*full)
+    busy = sum(costs[full][f"{phase}, CPU"] for phase in PHASES)
+    figure = (f"select, match and tabulate {of}", f"{busy:.0f} CPU s, at most {costs[full]['memory'] / 2**20:,.0f} MiB")
+    save("scale", [figure], {"jobs": [{"size": size, **cost} for size, cost in costs.items()]})
 
 
 if __name__ == "__main__":
