@@ -24,7 +24,7 @@ from mammi.vlms.from_open_clip import OpenClipVlm
 
 TEMPLATES = ("A chest x-ray image of a {}", "{}", "There is {} on this radiograph", "Findings suggesting {}")
 #: Rounds; each encodes two chunks, one of shorter and one of longer texts.
-ROUNDS = 6
+ROUNDS = 3
 
 
 def texts() -> list[str]:
