@@ -1,5 +1,7 @@
 # make demo: set up, then the main job on drawn films, offline.   make test: set up, then every test.
-# make check: what CI runs.   make browser: what the visit in a real browser needs.   make bench: the recorded figures. make kernels: has a kernel become slower? make benchmark: the page on planted truth (15 minutes).   Needs python3 (3.11 or newer) and a package registry.
+# make check: what CI runs.   make slow: the tests that take minutes (a Ray cluster of two nodes).   make browser: what the visit in a real browser needs.
+# make bench: the recorded figures.   make kernels: has a kernel become slower?   make benchmark: the page on planted truth (15 minutes).
+# Needs python3 (3.11 or newer) and a package registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,13 +9,16 @@ AXE := $(VENV)/axe
 # Measured: two default threads on a machine with a busy neighbour are ten times slower than sleeping ones.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types check browser bench kernels benchmark lock clean
+.PHONY: demo test slow lint types check browser bench kernels benchmark lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/mammi demo demo
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
+
+slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
 
 # What the scripted visit needs: Debian's Chromium (as root) and the accessibility rules of axe-core. Without them its
 # tests are skipped, with a word.

@@ -64,7 +64,10 @@ class RayEngine:
         decoders = self.decoders or 1
         with _connected(self.address, self.workers, decoders, work.device) as ray, _quiet(ray):
             data = import_extra("ray.data", "ray")
-            sent = ray.remote(num_cpus=0)(_Keeper).remote([ray.put(stage)])
+            here = import_extra("ray.util.scheduling_strategies", "ray").NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=False
+            )
+            sent = ray.remote(num_cpus=0, scheduling_strategy=here)(_Keeper).remote([ray.put(stage)])
             # One row is one batch, with what was loaded, and then with what was computed; one task is one row.
             rows = data.range(len(batches), override_num_blocks=len(batches)).map_batches(
                 _load,
