@@ -88,6 +88,7 @@ def with_precisions(job: Job, asked: str, say: Callable[[str], None] | None) -> 
             job.images,
             n_embedded=n_embedded if job.masks is None else 0,
             batch_size=job.batch_size,
+            exact=job.recipe.needs == "examples",
             progress=job.progress,
         )
     if say is not None:

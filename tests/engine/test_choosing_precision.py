@@ -81,6 +81,18 @@ def test_a_long_job_is_tried_and_kept_by_the_manifest(job, monkeypatch):
     assert str(Precisions.from_dict(None)) == "precision: target float32, annotator float32"
 
 
+def test_where_names_hang_on_single_films_bfloat16_must_be_asked_for(job, monkeypatch):
+    for name in ("SHORT", "WORTH", "QUICKER"):
+        monkeypatch.setattr(trial, name, -1e9)
+    monkeypatch.setattr(trial, "WORTH_TRYING", 0)
+    ticks = count()
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: float(next(ticks)))
+    found = choose_precisions("auto", *job, n_embedded=50, batch_size=4, exact=True)
+    assert found.target.precision == found.annotator.precision == "float32-channels-last"
+    assert "bfloat16" not in found.target.seconds
+    assert choose_precisions("bfloat16", *job, n_embedded=50, batch_size=4, exact=True).target.precision == "bfloat16"
+
+
 def test_a_model_that_casts_itself_stays_float32(job):
     target, plans, _, films = job
     vlm = Annotator("mine", Stubborn().eval(), VlmCard("mine"), "0" * 64, d_embed=6)

@@ -1,7 +1,7 @@
 """A model tried in several precisions on the first items of a job: how long each takes, and by how much each errs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Generic, TypeVar
@@ -64,11 +64,13 @@ class Share(Generic[M]):
         total: how many items the whole job has.
         take: returns the first of them, as many as asked for or as there are to try with.
         run: what the model does to them: outputs by name, float32 ``(n, units)`` on the CPU.
+        precisions: what ``"auto"`` tries beside float32, from the most exact to the least.
     """
 
     total: int
     take: Callable[[int], Any]
     run: Callable[[M, Any], dict[str, Tensor]]
+    precisions: Sequence[str] = PRECISIONS[1:]
 
 
 @dataclass
@@ -119,7 +121,7 @@ def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -
     candidates: dict[str, M] = {"float32": model}
     errors: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
-    for precision in PRECISIONS[1:] if asked == AUTO else (asked,):
+    for precision in share.precisions if asked == AUTO else (asked,):
         try:
             lowered = model.at(precision)
             first, outputs = part.timed(lowered)
@@ -143,7 +145,8 @@ def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -
         return Choice(asked, f"as asked; {_words(what, errors[asked])}", {}, errors)
     late = time.perf_counter() - began > 2 * ROUND_SECONDS
     progress("trying precisions", ROUNDS if late else 0, ROUNDS)
-    return _pick(firsts if late else _in_turns(candidates, part, progress), errors, refused, what)
+    took = firsts if late else _in_turns(candidates, part, progress)
+    return _pick(took, errors, refused, what, share.precisions)
 
 
 def _in_turns(candidates: dict[str, M], part: _Tried[M], progress: Progress) -> dict[str, float]:
@@ -160,10 +163,16 @@ def _in_turns(candidates: dict[str, M], part: _Tried[M], progress: Progress) -> 
     return {precision: median(found) for precision, found in paces.items()}
 
 
-def _pick(took: dict[str, float], errors: dict[str, dict[str, float]], refused: dict[str, str], what: str) -> Choice:
+def _pick(
+    took: dict[str, float],
+    errors: dict[str, dict[str, float]],
+    refused: dict[str, str],
+    what: str,
+    tried: Sequence[str],
+) -> Choice:
     """Go from the most exact to the least, and take a step where it pays."""
     best, against = "float32", dict(refused)
-    for precision in PRECISIONS[1:]:
+    for precision in tried:
         if precision not in took:
             continue
         ratio, saved = took[best] / took[precision], took[best] - took[precision]
@@ -177,7 +186,7 @@ def _pick(took: dict[str, float], errors: dict[str, dict[str, float]], refused: 
         else:
             best = precision
     if best == "float32":
-        return Choice(best, against[PRECISIONS[-1]], took, errors)
+        return Choice(best, against[tried[-1]], took, errors)
     why = f"{took['float32'] / took[best]:.1f} times quicker; {_words(what, errors[best])}"
     return Choice(best, why, took, errors)
 
