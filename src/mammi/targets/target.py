@@ -83,7 +83,7 @@ class Target:
         """
         if self.source is not None:
             return _again, (self.name, self.source, self.device, self.fingerprint, self.precision)
-        if self.base is not None and self.precision == "float32":
+        if self.base is not None:
             weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
             sent = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
             return _again_with_weights, (sent, weights)
@@ -183,9 +183,10 @@ def _again(name: str, source: Mapping[str, Any], device: str, fingerprint: str, 
 
 def _again_with_weights(sent: dict[str, Any], weights: dict[str, Tensor]) -> Target:
     """Make a copy with other weights in another process."""
-    target = create_target(**sent["base"], device=sent["device"])
+    target = create_target(**sent["base"], device=sent["device"]).at(sent["precision"])
     target.model.load_state_dict(weights)
-    if fingerprint_value([fingerprint_module(target.model), target.preprocessing.to_dict()]) != sent["fingerprint"]:
+    content = fingerprint_value([fingerprint_module(target.model), target.preprocessing.to_dict()])
+    if content != sent["fingerprint"] and target.precision == "float32":  # it is of the weights before they were lowered
         raise TargetError(f"{sent['name']} cannot be made again in a worker: use one process")
     return Target(model=target.model, **sent)
 
