@@ -88,14 +88,16 @@ def test_a_network_given_as_a_module_goes_whole():
     assert torch.equal(again.model[1].weight, target.model[1].weight)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("text", [MODEL, LOCAL])
-def test_an_untrained_copy_goes_as_the_network_and_other_weights(text, tmp_path):
+def test_an_untrained_copy_goes_as_the_network_and_other_weights(text, precision, tmp_path):
     (tmp_path / "model.py").write_text(text)
     target = mammi.create_target(f"{tmp_path / 'model.py'}:create")
     film = Film(torch.rand(20, 20).numpy())
-    copy = randomised(target, [film] * 4)
+    copy = randomised(target, [film] * 4).at(precision)
     again = there_and_back(copy)
-    x = target.view(film)[None]
+    assert again.precision == precision
+    x = target.view(film)[None].to(copy.model.conv.weight.dtype)
     assert torch.equal(again.model(x), copy.model(x))
     assert not torch.equal(again.model.conv.weight, target.model.conv.weight)
     assert (again.fingerprint, again.name, again.source) == (copy.fingerprint, copy.name, None)
