@@ -1,9 +1,9 @@
-"""What workers bring and what they cost: one process, two, and Ray, on the same films, in turns.
+"""What workers bring and what they cost: one thread, one process, two, and Ray, on the same films, in turns.
 
     python benchmarks/workers.py [DATA] [--films 128] [--rounds 2] [--ray]
 
 A DenseNet-121 with random weights records real films (or, without DATA, drawn ones). Ratios within one run hold from
-machine to machine; seconds do not. The first round warms the disk and is not counted.
+machine to machine; seconds do not. The first round warms the disk and loads the libraries into the process that workers are forked from; it is not counted.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import torch
 from record import save
 
 import mammi
@@ -57,7 +58,9 @@ def main() -> None:
     plans = plan_layers(target, ["features.norm5"])
     work = RecordFilms(target, tuple(plans), images, 16)
     pieces = [Piece(n, range(n * 64, min(len(images), n * 64 + 64))) for n in range(-(-len(images) // 64))]
+    threads = torch.get_num_threads()
     engines: dict[str, Engine] = {
+        "one thread": mammi.create_engine(decoders=1),
         "one process": mammi.create_engine(),
         "two processes": mammi.create_engine(workers=2),
     }
@@ -66,14 +69,19 @@ def main() -> None:
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
     for turn in range(options.rounds + 1):
         for name, engine in engines.items():
+            torch.set_num_threads(1 if name == "one thread" else threads)
             found = seconds(engine, work, pieces)
             if turn:
                 measured[name].append(found)
     firsts = {name: median(first for first, _ in found) for name, found in measured.items()}
     totals = {name: median(first + rest for first, rest in found) for name, found in measured.items()}
     base = totals["one process"]
-    figures = [(f"{len(images)} films, DenseNet-121: films a second of one process", f"{len(images) / base:.1f}")]
-    for name in list(engines)[1:]:
+    figures = [
+        (f"{len(images)} films, DenseNet-121: films a second of one process", f"{len(images) / base:.1f}"),
+        ("one process: times as fast as one thread", f"{totals['one thread'] / base:.2f}"),
+        ("two processes: times as fast as one thread", f"{totals['one thread'] / totals['two processes']:.2f}"),
+    ]
+    for name in list(engines)[2:]:
         figures.append((f"{name}: times as fast as one process, its start included", f"{base / totals[name]:.2f}"))
         figures.append(
             (f"{name}: seconds to the first batch (one process: {firsts['one process']:.1f})", f"{firsts[name]:.1f}")
