@@ -1,6 +1,6 @@
 """What workers bring and what they cost: one thread, one process, two, and Ray, on the same films, in turns.
 
-    python benchmarks/workers.py [DATA] [--films 128] [--rounds 2] [--ray]
+    python benchmarks/workers.py [--data DATA] [--films 128] [--rounds 2] [--ray]
 
 A DenseNet-121 with random weights records real films (or, without DATA, drawn ones). Ratios within one run hold from
 machine to machine; seconds do not. The first round warms the disk and loads the libraries into the process that workers are forked from; it is not counted.
@@ -23,7 +23,7 @@ from mammi.engine.recording import RecordFilms
 
 def films(data: Path | None, n: int) -> mammi.ProbingSet:
     if data is None:
-        from mammi.phantoms import write_cohort
+        from mammi.phantoms.writing import write_cohort
 
         folder = Path(tempfile.mkdtemp())
         write_cohort(folder, n)
@@ -48,7 +48,7 @@ def seconds(engine: Engine, work: RecordFilms, pieces: list[Piece]) -> tuple[flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="?", type=Path, help="a folder with images/")
+    parser.add_argument("--data", type=Path, help="a folder with images/")
     parser.add_argument("--films", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ray", action="store_true")
