@@ -186,9 +186,8 @@ def _again_with_weights(sent: dict[str, Any], weights: dict[str, Tensor]) -> Tar
     target = create_target(**sent["base"], device=sent["device"]).at(sent["precision"])
     target.model.load_state_dict(weights)
     content = fingerprint_value([fingerprint_module(target.model), target.preprocessing.to_dict()])
-    if (
-        content != sent["fingerprint"] and target.precision == "float32"
-    ):  # it is of the weights before they were lowered
+    # The fingerprint is of the weights before they were lowered.
+    if content != sent["fingerprint"] and target.precision == "float32":
         raise TargetError(f"{sent['name']} cannot be made again in a worker: use one process")
     return Target(model=target.model, **sent)
 
