@@ -39,7 +39,8 @@ def phases() -> str:
     rows = []
     for path in sorted(RESULTS.glob("floor-*.json")):
         values = load(path.stem)["values"]
-        rows += [f"{values['setting']}, medians of {values['rounds']} rounds in turns:", ""]
+        rounds = values["rounds"]
+        rows += [f"{values['setting']}, {f'medians of {rounds} rounds' if rounds > 1 else 'one round'} in turns:", ""]
         rows += [
             "| phase | floor, CPU s | `mammi annotate`, CPU s | ratio | ratio of seconds passed |",
             "|---|---|---|---|---|",

@@ -136,7 +136,12 @@ def main() -> None:
                 print(f"{side:<6s} {spent[0]:6.1f} s, {spent[1]:6.1f} CPU s ({phases})", flush=True)
     wall, cpu = (statistics.median(a[i] / b[i] for a, b in zip(theirs, ours, strict=True)) for i in (0, 1))
     print(f"SemanticLens takes {wall:.2f} x the time of mammi annotate ({cpu:.2f} x its CPU seconds)")
-    figures = [(f"SemanticLens 0.2.1 over `mammi annotate` ({setting})", f"{wall:.2f} x (CPU {cpu:.2f} x)")]
+    figures = [
+        (
+            f"SemanticLens 0.2.1 over `mammi annotate` ({setting})",
+            f"{cpu:.2f} x in CPU seconds, {wall:.2f} x in time passed",
+        )
+    ]
     save("semanticlens", figures, {"setting": setting, "theirs": theirs, "ours": ours, "wall": wall, "cpu": cpu})
 
 

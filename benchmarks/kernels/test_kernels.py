@@ -45,8 +45,8 @@ def selecting_by_rank() -> tuple[Work, Work]:
 
 def averaging() -> tuple[Work, Work]:
     """Means of the examples' embeddings; beside gathering the same rows."""
-    films, selection = _rows(N_FILMS, WIDTH, seed=1), _selection()
-    kept = torch.empty(len(selection.images), WIDTH, dtype=films.dtype)
+    films, selection = _rows(N_FILMS, 32, seed=1), _selection()
+    kept = torch.empty(len(selection.images), 32, dtype=films.dtype)
     return lambda: mean_embeddings(selection, films), lambda: torch.index_select(films, 0, selection.images, out=kept)
 
 
