@@ -123,6 +123,19 @@ def test_kill_9_and_the_same_command_gives_the_same_run(parts, undisturbed, tmp_
     assert_same(call(parts, out, method=method), undisturbed[method])
 
 
+def test_what_was_half_written_by_a_killed_process_is_removed(parts, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    half = [out / place / ".x.npy.1.part" for place in (".", "embeddings", "activations/head", "private/blocks")]
+    foreign = out / "explain" / ".y.json.2.part"  # whoever explains a run does not hold its lock
+    for path in (*half, foreign):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    (out / ".lock").touch()
+    run = call(parts, out)
+    assert not any(path.exists() for path in half)
+    assert_same(run, undisturbed["mammi"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_film_is_decoded_once(parts, tmp_path, method):
     images = mammi.ProbingSet.open(parts / "films")

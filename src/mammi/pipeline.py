@@ -19,7 +19,7 @@ from mammi.methods import Method, create_method, wants_control
 from mammi.methods.base import method_options
 from mammi.naming import match_layers, record_control, record_films, select_layer, with_precisions
 from mammi.results import film_table, layer_tables, search_words
-from mammi.store.files import locked, read_json, refuse_foreign_folder, write_json
+from mammi.store.files import locked, read_json, refuse_foreign_folder, remove_half_written, write_json
 from mammi.store.images import salted_ids
 from mammi.store.recorded import RecordedFilms
 from mammi.store.run import Run, open_run
@@ -123,6 +123,7 @@ def annotate(
     out = Path(out)
     refuse_foreign_folder(out)
     with locked(out):
+        remove_half_written(out, ("activations", "control", "embeddings", "private", "recorded"))
         hashes = images.fingerprints(progress=progress)
         store = ActivationStore(out, len(images), BLOCK)
         job = Job(

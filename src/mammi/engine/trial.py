@@ -29,6 +29,8 @@ WORTH = 20.0
 #: Below this many seconds in float32 nothing is tried, nor if the job is less than so many times the trial: that calls
 #: each precision twice, or only once where it takes long.
 SHORT, WORTH_TRYING = 30.0, 5.0
+#: Items that the error of a precision asked for is measured on.
+ASKED = 8
 #: Rounds; seconds of a single call, and of all rounds, about.
 ROUNDS, CALL_SECONDS, ROUND_SECONDS = 3, 1.5, 4.0
 
@@ -106,14 +108,16 @@ def try_precisions(asked: str, model: M, share: Share[M], what: str, progress: P
 
 
 def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -> Choice:
+    if asked != AUTO:
+        return _as_asked(asked, model, share, what)
     few = _Tried(share, share.take(2))
     few.timed(model)  # libraries prepare themselves in a first call
     pace, _ = few.timed(model)
     each = max(pace, 1e-6) / share.total
-    if asked == AUTO and pace < SHORT:
+    if pace < SHORT:
         return Choice("float32", f"{pace:.0f} s of work", {"float32": pace})
     part = _Tried(share, share.take(max(4, int(CALL_SECONDS / each))))
-    if asked == AUTO and pace < WORTH_TRYING * 2 * len(PRECISIONS) * len(part.items) * each:
+    if pace < WORTH_TRYING * 2 * len(PRECISIONS) * len(part.items) * each:
         return Choice("float32", f"{pace:.0f} s of work", {"float32": pace})
     began = time.perf_counter()
     plain, exact = part.timed(model)
@@ -121,32 +125,51 @@ def _try(asked: str, model: M, share: Share[M], what: str, progress: Progress) -
     candidates: dict[str, M] = {"float32": model}
     errors: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
-    for precision in share.precisions if asked == AUTO else (asked,):
+    for precision in share.precisions:
         try:
-            lowered = model.at(precision)
-            first, outputs = part.timed(lowered)
-        except Exception as error:  # noqa: BLE001 - a network of someone else's fails as it likes
-            refused[precision] = f"{precision} fails: {' '.join(str(error).split())[:200]}"
-            continue
-        found = {name: spread_error(rows, exact[name]) for name, rows in outputs.items()}
-        if float("inf") in found.values():
-            refused[precision] = f"{precision} gives numbers that are not finite, or differ where nothing varies"
+            lowered, first, found = _lowered(model, precision, part, exact)
+        except _RefusedError as error:
+            refused[precision] = str(error)
             continue
         errors[precision] = found
         candidates[precision] = lowered
         firsts[precision] = first
         # A processor without these numbers computes them in software, many times slower: that need not be timed again.
-        if asked == AUTO and first > 4 * plain and (slower := part.timed(lowered)[0] / plain) > 2:
+        if first > 4 * plain and (slower := part.timed(lowered)[0] / plain) > 2:
             refused[precision] = f"{precision} is {1 / slower:.1g} times as quick"
             del candidates[precision], firsts[precision]
-    if asked != AUTO:
-        if asked in refused:
-            return Choice("float32", refused[asked])
-        return Choice(asked, f"as asked; {_words(what, errors[asked])}", {}, errors)
     late = time.perf_counter() - began > 2 * ROUND_SECONDS
     progress("trying precisions", ROUNDS if late else 0, ROUNDS)
     took = firsts if late else _in_turns(candidates, part, progress)
     return _pick(took, errors, refused, what, share.precisions)
+
+
+def _as_asked(asked: str, model: M, share: Share[M], what: str) -> Choice:
+    """Take the precision asked for, its error measured on a few items; float32 where the model will not."""
+    part = _Tried(share, share.take(ASKED))
+    _, exact = part.timed(model)
+    try:
+        _, _, errors = _lowered(model, asked, part, exact)
+    except _RefusedError as error:
+        return Choice("float32", str(error))
+    return Choice(asked, f"as asked; {_words(what, errors)}", {}, {asked: errors})
+
+
+class _RefusedError(Exception):
+    """A model that does not work in a precision, and why."""
+
+
+def _lowered(model: M, precision: str, part: _Tried[M], exact: dict[str, Tensor]) -> tuple[M, float, dict[str, float]]:
+    """Return a model in a precision, its seconds for the whole job, and its errors."""
+    try:
+        lowered = model.at(precision)
+        seconds, outputs = part.timed(lowered)
+    except Exception as error:
+        raise _RefusedError(f"{precision} fails: {' '.join(str(error).split())[:200]}") from error
+    errors = {name: spread_error(rows, exact[name]) for name, rows in outputs.items()}
+    if float("inf") in errors.values():
+        raise _RefusedError(f"{precision} gives numbers that are not finite, or differ where nothing varies")
+    return lowered, seconds, errors
 
 
 def _in_turns(candidates: dict[str, M], part: _Tried[M], progress: Progress) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ __all__ = [
     "read_array",
     "read_json",
     "refuse_foreign_folder",
+    "remove_half_written",
     "write_array",
     "write_atomic",
     "write_json",
@@ -49,6 +50,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         aside.unlink(missing_ok=True) if aside.exists() else None
+
+
+def remove_half_written(folder: Path, parts: Sequence[str]) -> None:
+    """Remove what processes were writing when they were killed; for whoever holds the lock of the folder.
+
+    Args:
+        folder: the run folder.
+        parts: folders below it that only the holder of the lock writes to.
+    """
+    for place in (folder, *(folder / part for part in parts)):
+        for path in place.rglob(".*.part") if place != folder else place.glob(".*.part"):
+            path.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
