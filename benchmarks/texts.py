@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,12 +18,13 @@ import torch
 
 import mammi
 from mammi.phantoms import Cohort, write_report
-from mammi.store.embeddings import CHUNK, embedding_chunks
 from mammi.vlms.from_open_clip import OpenClipVlm
 
 TEMPLATES = ("A chest x-ray image of a {}", "{}", "There is {} on this radiograph", "Findings suggesting {}")
 #: Rounds; each encodes two chunks, one of shorter and one of longer texts.
 ROUNDS = 3
+#: Texts per batch.
+CHUNK = 64
 
 
 def texts() -> list[str]:
@@ -41,7 +41,8 @@ def measure(architecture: str, asked: list[str]) -> list[float]:
     transform = open_clip.image_transform(224, is_train=False)
     vlm = OpenClipVlm(model, transform, open_clip.get_tokenizer(architecture), "cpu")
     in_order = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
-    by_length = [[asked[i] for i in chunk] for chunk, _ in embedding_chunks(Path(), "texts", asked)]
+    ordered = sorted(asked, key=vlm.text_length)
+    by_length = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
     n = len(asked) // CHUNK  # whole chunks
     seconds: list[list[float]] = [[], [], []]
     with torch.inference_mode():

@@ -5,7 +5,7 @@ import pytest
 
 from mammi.errors import RunError
 from mammi.functional.fingerprint import fingerprint_value
-from mammi.store.embeddings import CHUNK, embedding_chunks, read_embeddings
+from mammi.store.embeddings import CHUNK, TEXTS, embedding_chunks, read_embeddings
 from mammi.store.files import write_array
 
 
@@ -22,9 +22,9 @@ def test_chunks(tmp_path):
 
 
 def test_texts_lie_shortest_first_and_are_read_in_their_own_order(tmp_path):
-    texts = [f"a film of {'x' * (n * 37 % 90)}" for n in range(CHUNK + 9)]
+    texts = [f"a film of {'x' * (n * 37 % 90)}" for n in range(TEXTS + 9)]
     chunks = embedding_chunks(tmp_path, "texts", texts)
-    assert [len(chunk) for chunk, _ in chunks] == [CHUNK, 9]
+    assert [len(chunk) for chunk, _ in chunks] == [TEXTS, 9]
     lengths = [len(texts[place]) for chunk, _ in chunks for place in chunk]
     assert lengths == sorted(lengths)
     rows = np.random.default_rng(0).random((len(texts), 3), dtype=np.float32)

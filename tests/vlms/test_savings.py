@@ -33,11 +33,12 @@ def custom(**text):
     [lambda: stir(open_clip.CLIP(**open_clip_config())), custom, lambda: custom(pool_type="eos", eos_id=END)],
     ids=["CLIP", "CustomTextCLIP", "read at its end"],
 )
-def test_a_causal_tower_gives_the_same_without_padding(model):
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_causal_tower_gives_the_same_without_padding(model, spare):
     model, rows = model(), tokens(4, 7, 3)
-    assert can_be_cut(model, rows, 0)
-    short = cut(rows, 0)
-    assert short.shape == (3, 8)
+    assert can_be_cut(model, rows, 0, spare)
+    short = cut(rows, 0, spare)
+    assert short.shape == (3, 7 + spare)
     with torch.inference_mode():
         torch.testing.assert_close(
             normalize(encode_cut(model, short), dim=1), normalize(model.encode_text(rows), dim=1), atol=1e-5, rtol=1e-4
@@ -46,25 +47,25 @@ def test_a_causal_tower_gives_the_same_without_padding(model):
 
 def test_a_tower_that_looks_at_padding_is_left_its_padding():
     rows = tokens(4, 7, 3)
-    assert not can_be_cut(custom(no_causal_mask=True, pool_type="last"), rows, 0)  # as SigLIP
-    assert not can_be_cut(custom(embed_cls=True), rows, 0)  # as CoCa
-    assert not can_be_cut(custom(no_causal_mask=True, pool_type="argmax"), rows, 0)
-    assert not can_be_cut(custom(), rows, None)
+    assert not can_be_cut(custom(no_causal_mask=True, pool_type="last"), rows, 0, 1)  # as SigLIP
+    assert not can_be_cut(custom(embed_cls=True), rows, 0, 1)  # as CoCa
+    assert not can_be_cut(custom(no_causal_mask=True, pool_type="argmax"), rows, 0, 1)
+    assert not can_be_cut(custom(), rows, None, 1)
 
 
 def test_a_tower_that_is_not_what_it_looks_like_is_found_out_by_trying():
     model = custom()
     model.text.attn_mask.zero_()  # every token sees every other, padding too
-    assert not can_be_cut(model, tokens(4, 7, 3), 0)
+    assert not can_be_cut(model, tokens(4, 7, 3), 0, 1)
 
 
 def test_the_end_may_be_written_with_the_padding():
     """Where texts are padded with the token that ends them, one such column must stay."""
     rows = tokens(4, 7, 3, pad=END)
-    assert cut(rows, END).shape == (3, 7)
-    assert can_be_cut(custom(), rows, END)
+    assert cut(rows, END, 1).shape == (3, 7)
+    assert can_be_cut(custom(), rows, END, 1)
     full = tokens(16, 5)
-    assert cut(full, 0).shape == (2, 16)
+    assert cut(full, 0, 1).shape == (2, 16)
 
 
 @pytest.mark.parametrize("folder", ["open_clip_folder", "tower_folder"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from mammi.data import ProbingSet
 from mammi.engine.kept_views import ViewTable
 from mammi.engine.work import Engine, Piece, Work
-from mammi.store.embeddings import CHUNK, embedding_chunks, read_embeddings
+from mammi.store.embeddings import TEXTS, embedding_chunks, read_embeddings
 from mammi.store.files import write_array
 from mammi.store.recorded import RecordedFilms
 from mammi.types import Progress
@@ -89,7 +89,7 @@ class EncodeTexts:
 
     vlm: Annotator
     texts: Sequence[str]
-    batch_size: int = CHUNK
+    batch_size: int = TEXTS
 
     @property
     def device(self) -> str:

@@ -30,7 +30,7 @@ WORTH = 20.0
 #: each precision twice, or only once where it takes long.
 SHORT, WORTH_TRYING = 30.0, 5.0
 #: Items that the error of a precision asked for is measured on.
-ASKED = 8
+ASKED = 4
 #: Rounds; seconds of a single call, and of all rounds, about.
 ROUNDS, CALL_SECONDS, ROUND_SECONDS = 3, 1.5, 4.0
 

@@ -144,7 +144,9 @@ class Annotator:
             return torch.zeros(0, self.d_embed)
         self._note_too_long(texts)
         # Neighbours of like length waste little padding; the answer is put back in order.
-        order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+        length = getattr(self.model, "text_length", len)  # in tokens, where the model tells
+        lengths = [length(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: (lengths[i], i))
         size = min(batch_size, self.text_batch)
         parts = [
             self._embed_text_batch([texts[i] for i in order[start : start + size]])

@@ -67,7 +67,8 @@ class OpenClipVlm(nn.Module):
         self.takes_grey = takes_grey(transform)
         inner = getattr(tokenizer, "tokenizer", None)
         self.padding: int | None = 0 if inner is None else inner.pad_token_id
-        self.cuts_texts = can_be_cut(model, tokenizer(_TRIAL).to(device), self.padding)
+        self.spare = 0 if inner is None else 1  # open_clip's own tokenizer pads with what ends nothing
+        self.cuts_texts = can_be_cut(model, tokenizer(_TRIAL).to(device), self.padding, self.spare)
 
     def preprocess(self, image: "Image.Image") -> Tensor:
         """Return ``(3, h, w)`` as the model's own transform makes it; grey is repeated to RGB, after resizing if it may."""
@@ -82,17 +83,20 @@ class OpenClipVlm(nn.Module):
         """Embed ``n`` texts as ``(n, d_embed)``; padded to the longest of them where the tower allows it."""
         tokens = self.tokenizer(texts)
         if self.cuts_texts and self.padding is not None:
-            return encode_cut(self.model, cut(tokens, self.padding).to(self.device))
+            return encode_cut(self.model, cut(tokens, self.padding, self.spare).to(self.device))
         rows: Tensor = self.model.encode_text(tokens.to(self.device))
         return rows
 
-    def too_long(self, text: str) -> bool:
-        """Return whether a text has more tokens than the model reads."""
-        limit = int(self.tokenizer.context_length)
+    def text_length(self, text: str) -> int:
+        """Return how many tokens a text has, its start and end among them."""
         inner = getattr(self.tokenizer, "tokenizer", None)
         if inner is not None:
-            return len(inner(text, verbose=False)["input_ids"]) > limit
-        return len(self.tokenizer.encode(text)) + 2 > limit  # start and end come on top
+            return len(inner(text, verbose=False)["input_ids"])
+        return len(self.tokenizer.encode(text)) + 2
+
+    def too_long(self, text: str) -> bool:
+        """Return whether a text has more tokens than the model reads."""
+        return self.text_length(text) > int(self.tokenizer.context_length)
 
 
 def load_open_clip_vlm(name: str, spec: str, device: str, card: VlmCard, weights: str | None = None) -> Annotator:

@@ -24,18 +24,19 @@ __all__ = ["can_be_cut", "cut", "encode_cut", "takes_grey"]
 ROUNDING = 1e-4
 
 
-def cut(tokens: Tensor, padding: int) -> Tensor:
-    """Leave out the columns that are padding in every text, but one: the padding may be what ends a text.
+def cut(tokens: Tensor, padding: int, spare: int) -> Tensor:
+    """Leave out the columns that are padding in every text.
 
     Args:
         tokens: int64 ``(n_texts, context_length)``, padded on the right.
         padding: the token that pads.
+        spare: columns of padding that stay: 1 where the token that pads is also the one that ends a text.
 
-    >>> cut(torch.tensor([[5, 6, 9, 0, 0, 0], [5, 9, 0, 0, 0, 0]]), 0).tolist()
+    >>> cut(torch.tensor([[5, 6, 9, 0, 0, 0], [5, 9, 0, 0, 0, 0]]), 0, 1).tolist()
     [[5, 6, 9, 0], [5, 9, 0, 0]]
     """
     used = (tokens != padding).any(dim=0).nonzero()
-    return tokens[:, : int(used.max()) + 2] if len(used) else tokens
+    return tokens[:, : int(used.max()) + 1 + spare] if len(used) else tokens
 
 
 def encode_cut(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -62,13 +63,14 @@ def encode_cut(model: nn.Module, tokens: Tensor) -> Tensor:
     return rows
 
 
-def can_be_cut(model: nn.Module, tokens: Tensor, padding: int | None) -> bool:
+def can_be_cut(model: nn.Module, tokens: Tensor, padding: int | None, spare: int) -> bool:
     """Tell whether a model's texts can be cut: by how its tower is made, and by trying it.
 
     Args:
         model: as ``open_clip.create_model`` returns it, on its device.
         tokens: int64 ``(n_texts, context_length)`` on the same device, of some short texts of unequal length.
         padding: the token that pads; None if there is none.
+        spare: as for `cut`.
     """
     tower = _text_tower(model)
     if padding is None or not (_masks_padding(tower) or _is_causal(tower)):
@@ -77,7 +79,7 @@ def can_be_cut(model: nn.Module, tokens: Tensor, padding: int | None) -> bool:
         try:
             whole = nn.functional.normalize(model.encode_text(tokens), dim=1)  # type: ignore[operator]
             short = [
-                encode_cut(model, cut(part, padding))
+                encode_cut(model, cut(part, padding, spare))
                 for part in (tokens, *(tokens[i : i + 1] for i in range(len(tokens))))
             ]
         except Exception:  # noqa: BLE001 - another version of the library, another tower: the long way still works
