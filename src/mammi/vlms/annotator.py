@@ -29,6 +29,7 @@ class Annotator:
         text_batch: most texts in one batch; 1 for a model whose texts depend on their neighbours.
         notes: what was assumed or went less than well, in words; grows while it is used.
         source: the arguments of `create_vlm` that make it again, paths absolute; None if they cannot.
+        maker: what takes them.
         precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
         text_model: what embeds texts, if not ``model``.
     """
@@ -42,6 +43,7 @@ class Annotator:
     text_batch: int = 64
     notes: list[str] = field(default_factory=list)
     source: Mapping[str, Any] | None = None
+    maker: "Callable[..., Annotator] | None" = field(default=None, repr=False)
     precision: str = "float32"
     text_model: Vlm | None = field(default=None, repr=False)
 
@@ -75,9 +77,9 @@ class Annotator:
 
         There it is made, and must have the same fingerprint (`VlmError` if not).
         """
-        if self.source is None:
+        if self.source is None or self.maker is None:
             return super().__reduce_ex__(protocol)
-        return _again, (self.name, self.source, self.device, self.fingerprint, self.precision)
+        return _again, (self.maker, self.name, self.source, self.device, self.fingerprint, self.precision)
 
     def view(self, film: Film) -> Tensor:
         """Return the model's own view of a film, float32 without a batch axis, on the CPU.
@@ -197,11 +199,16 @@ class Annotator:
                 self.notes.append(note)
 
 
-def _again(name: str, source: Mapping[str, Any], device: str, fingerprint: str, precision: str) -> Annotator:
+def _again(
+    maker: Callable[..., Annotator],
+    name: str,
+    source: Mapping[str, Any],
+    device: str,
+    fingerprint: str,
+    precision: str,
+) -> Annotator:
     """Make an annotator in another process."""
-    from mammi.vlms.create import create_vlm  # it stands on this file
-
-    annotator = create_vlm(**source, device=device)
+    annotator = maker(**source, device=device)
     if annotator.fingerprint != fingerprint:
         raise VlmError(
             f"{name} is another model where a worker made it again (its weights, preprocessing or tokenizer differ): "

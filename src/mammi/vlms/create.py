@@ -52,6 +52,7 @@ def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = N
         raise VlmError(f"{spec} brings its own weights: 'weights' goes with 'open_clip:ARCHITECTURE' only")
     annotator = entry.make(rest, spec, device, find_card(spec), None if weights is None else str(weights))
     check_vlm(annotator)
+    annotator.maker = create_vlm
     annotator.source = {"spec": _absolute(spec), "weights": None if weights is None else str(Path(weights).resolve())}
     return annotator
 
