@@ -152,8 +152,10 @@ class VlmCard:
         licence: licence of the weights, or ``"not stated"``.
         training_corpora: data sets it was trained on, as far as known.
         modality: what kind of images it was made for.
-        image_size: pixels along one side of its input, 0 if unknown.
+        image_size: pixels along one side of its input (the shorter one), 0 if unknown.
         citation: where it is described.
+        notes: what else to know, in words.
+        access: how its weights are come by: ``"open"``, ``"gated"`` (terms to accept) or ``"file"`` (from the authors).
     """
 
     name: str
@@ -164,6 +166,7 @@ class VlmCard:
     image_size: int = 0
     citation: str = ""
     notes: tuple[str, ...] = field(default=())
+    access: str = "not stated"
 
 
 class Progress(Protocol):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mammi.store import Run
     from mammi.types import Progress
 
-__all__ = ["methods", "report", "show", "targets", "vlms"]
+__all__ = ["methods", "report", "show", "targets"]
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that 'mammi annotate' wrote.")]
 
@@ -124,15 +124,6 @@ def targets() -> None:
     from mammi.targets import list_targets
 
     _list(list_targets())
-
-
-@app.command()
-@command
-def vlms() -> None:
-    """List the kinds of vision-language model that can name units."""
-    from mammi.vlms import list_vlms
-
-    _list(list_vlms())
 
 
 @app.command()

@@ -7,7 +7,7 @@ from mammi.targets.layers import LayerInfo, Layout, Pooling, default_pooling, la
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
 from mammi.targets.randomised import copied, randomised
 from mammi.targets.target import Target, create_target, list_targets
-from mammi.targets.weights import load_weights, read_weights
+from mammi.weights_file import load_weights, read_weights
 
 __all__ = [
     "LayerInfo",

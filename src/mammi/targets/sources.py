@@ -24,7 +24,7 @@ from mammi.targets.preprocessing import (
     Preprocessing,
     TargetPreprocessing,
 )
-from mammi.targets.weights import load_weights, match_prefix, read_weights
+from mammi.weights_file import load_weights, match_prefix, read_weights
 
 __all__ = ["Built", "clean_names", "declared", "targets", "undeclared"]
 

@@ -14,8 +14,8 @@ from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.functional.precision import check_precision, lowered
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
 from mammi.targets.sources import Built, clean_names, declared, targets, undeclared
-from mammi.targets.weights import load_weights, read_weights
 from mammi.types import Film
+from mammi.weights_file import load_weights, read_weights
 
 __all__ = ["Target", "create_target", "list_targets"]
 

@@ -5,9 +5,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from mammi.errors import TargetError
-from mammi.targets import load_weights, read_weights
+from mammi.errors import TargetError, VlmError
+from mammi.weights_file import load_weights, read_checkpoint, read_weights
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 2)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return Small()
 
 
 class Bomb:
@@ -165,3 +180,21 @@ def test_only_the_first_five_are_named_of_many(small):
     message = r"9 unexpected: a0, a1, a2, a3, a4, \.\.\."
     with pytest.raises(TargetError, match=message):
         load_weights(small, small.state_dict() | {f"a{i}": torch.zeros(1) for i in range(9)}, "w")
+
+
+def test_what_lies_beside_the_weights_is_given_too(tmp_path, small):
+    torch.save({"model": small.state_dict(), "config": {"size": 224}, "epoch": 3}, tmp_path / "w.tar")
+    state, rest = read_checkpoint(tmp_path / "w.tar")
+    assert set(state) == set(small.state_dict())
+    assert rest == {"config": {"size": 224}, "epoch": 3}
+    torch.save(small.state_dict(), tmp_path / "bare.pt")
+    assert read_checkpoint(tmp_path / "bare.pt")[1] == {}
+
+
+def test_the_error_is_of_the_room_that_asked(tmp_path):
+    torch.save({"model": Bomb(tmp_path / "ran")}, tmp_path / "w.pt")
+    with pytest.raises(VlmError, match="could run code"):
+        read_weights(tmp_path / "w.pt", error=VlmError)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(VlmError, match="does not fit"):
+        load_weights(Small(), {"fc.weight": torch.zeros(2, 4)}, "'w.pt'", error=VlmError)

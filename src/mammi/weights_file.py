@@ -10,28 +10,56 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mammi.errors import TargetError
+from mammi.errors import MammiError, TargetError
 
-__all__ = ["load_weights", "match_prefix", "read_weights"]
+__all__ = ["load_weights", "match_prefix", "read_checkpoint", "read_weights"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 _WAY_OUT = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, error: type[MammiError] = TargetError) -> dict[str, Tensor]:
     """Read a state dict, on the CPU, without running code from the file.
 
     Args:
         path: a ``.safetensors`` file, or a torch file that holds a state dict, bare or under ``state_dict``,
             ``model`` or ``model_state_dict``.
+        error: what to raise.
 
     Returns:
         Tensors by name, as stored.
 
     Raises:
-        TargetError: if the file is absent, truncated, of another kind, or holds code (which is never run).
+        MammiError: of the class ``error``, if the file is absent, truncated, of another kind, or holds code (which is
+            never run).
     """
+    return read_checkpoint(path, error=error)[0]
+
+
+def read_checkpoint(path: Path, *, error: type[MammiError] = TargetError) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a state dict and what else a torch file holds beside it, such as its training configuration.
+
+    Args:
+        path: as for `read_weights`.
+        error: what to raise.
+
+    Returns:
+        Tensors by name, as stored; and the other entries of the file, plain numbers, texts, lists and mappings; empty
+        for a bare state dict and for safetensors.
+
+    Raises:
+        MammiError: as `read_weights` does.
+    """
+    try:
+        return _read(path)
+    except TargetError as found:
+        if error is TargetError:
+            raise
+        raise error(str(found)) from found
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise TargetError(f"The weights file {str(path)!r} {what}: give a .safetensors or .pt file")
@@ -41,14 +69,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return dict(load_file(path))
+            return dict(load_file(path)), {}
         except (SafetensorError, OSError, ValueError) as error:
             raise TargetError(f"{str(path)!r} is not a whole safetensors file ({error}): copy it again") from error
     if kind == "torchscript":
         raise TargetError(
             f"{str(path)!r} is a TorchScript program, which holds code: load it where it was made and {_WAY_OUT}"
         )
-    return _state_dict(_torch_load(path), path)
+    loaded = _torch_load(path)
+    state = _state_dict(loaded, path)
+    bare = not isinstance(loaded, dict) or any(isinstance(value, Tensor) for value in loaded.values())
+    rest = {} if bare else {str(key): value for key, value in loaded.items() if key not in _WRAPPERS}
+    return state, rest
 
 
 def match_prefix(names: set[str], expected: set[str]) -> str:
@@ -69,19 +101,23 @@ def match_prefix(names: set[str], expected: set[str]) -> str:
     return best
 
 
-def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str, ...]:
+def load_weights(
+    model: nn.Module, state: dict[str, Tensor], source: str, *, error: type[MammiError] = TargetError
+) -> tuple[str, ...]:
     """Copy ``state`` into ``model``; every name and shape must fit.
 
     Args:
         model: changed in place.
         state: tensors by name, as `read_weights` gives them.
         source: what to call the weights in messages.
+        error: what to raise.
 
     Returns:
         Notes in words, for example that a prefix was taken off.
 
     Raises:
-        TargetError: naming the first of the missing and unexpected tensors and of the shapes that differ.
+        MammiError: of the class ``error``, naming the first of the missing and unexpected tensors and of the shapes
+            that differ.
     """
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     prefix = match_prefix(set(state), set(expected))
@@ -102,7 +138,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> tup
     if parts:
         hint = _near_miss(missing, unexpected)
         fit = len(set(state) & set(expected))
-        raise TargetError(
+        raise error(
             f"{source} does not fit {type(model).__name__} ({fit} of {len(expected)} names agree). {'; '.join(parts)}."
             f"{hint} Use the class and settings the weights were trained with."
         )
