@@ -17,6 +17,7 @@ __all__ = [
     "Film",
     "ImageSource",
     "Progress",
+    "Scorer",
     "UnitId",
     "Vlm",
     "VlmCard",
@@ -139,6 +140,27 @@ class Vlm(Protocol):
 
     def encode_texts(self, texts: list[str]) -> "Tensor":
         """Embed texts: ``n`` strings ``-> (n, d_embed)``. A text's row must not depend on its batch."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Vlm, Protocol):
+    """A vision-language model whose score of a film and a text is not the cosine of their rows.
+
+    For example one that compares "effusion" with "no effusion", averages several models, or asks a decoder. Its rows are
+    kept as they are, of any length, and those of images and texts may differ in width.
+    """
+
+    def score(self, images: "Tensor", texts: "Tensor") -> "Tensor":
+        """Score every image with every text, higher for more alike.
+
+        Args:
+            images: float32 ``(n_images, d_image)``, rows that ``encode_images`` gave.
+            texts: float32 ``(n_texts, d_text)``, rows that ``encode_texts`` gave.
+
+        Returns:
+            ``(n_images, n_texts)``, finite; a pair's score depends on nothing but that pair.
+        """
         ...
 
 

@@ -62,12 +62,18 @@ def _absolute(spec: str) -> str:
     if is_factory_spec(spec):
         path, name = split_factory_spec(spec)
         return f"{path.resolve()}:{name}"
-    for mark in ("open_clip:local-dir:", "transformers:"):
+    for mark in ("open_clip:local-dir:", f"{spec.partition(':')[0]}:"):
         rest = spec.removeprefix(mark)
-        if rest != spec and Path(rest).expanduser().is_dir():
-            return f"{mark}{Path(rest).expanduser().resolve()}"
-    head, at, file = spec.rpartition("@")
-    return f"{head}@{Path(file).resolve()}" if at and Path(file).is_file() else spec
+        if rest != spec:
+            return mark + ",".join(_absolute_part(part) for part in rest.split(","))
+    return spec
+
+
+def _absolute_part(part: str) -> str:
+    """Return one of several files, or ``SOMETHING@FILE``, with its path absolute; anything else as it is."""
+    head, at, file = part.rpartition("@")
+    path = Path(file).expanduser()
+    return f"{head}{at}{path.resolve()}" if file and path.exists() else part
 
 
 @vlms.register("phantom", "the small model of the demo, trained on drawn chest films; nothing to download")

@@ -13,6 +13,7 @@ from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.registry import import_extra
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator
+from mammi.vlms.checkpoint import tokenizer_content
 from mammi.vlms.hub import TOKENIZER_FILES, explain_load, find_folder
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def load_transformers_vlm(name: str, spec: str, device: str, card: VlmCard) -> A
         )
     tokenizer.padding_side = "right"  # positions count from the left in both families
     vlm = TransformersVlm(model.eval().to(device), processor, tokenizer, kind)
-    content = [fingerprint_module(model), processor.to_json_string(), _tokenizer_content(tokenizer), kind]
+    content = [fingerprint_module(model), processor.to_json_string(), tokenizer_content(tokenizer), kind]
     return Annotator(spec, vlm, card, fingerprint_value(content), device)
 
 
@@ -129,16 +130,6 @@ def _kind(folder: Path, spec: str) -> str:
 def _pooled(output: Any) -> Tensor:  # noqa: ANN401 - a tensor up to transformers 4, an output object from 5 on
     pooled: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return pooled
-
-
-def _tokenizer_content(tokenizer: Any) -> str:  # noqa: ANN401 - any tokenizer class
-    """Return what a tokenizer does as text; Python-only tokenizers are known by their vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        # Padding and truncation are switched per call and say nothing about the tokenizer.
-        content = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
-        return json.dumps(content, sort_keys=True)
-    return json.dumps(tokenizer.get_vocab(), sort_keys=True)
 
 
 @contextmanager
