@@ -109,6 +109,7 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
             "training_corpora": list(job.vlm.card.training_corpora),
             "modality": job.vlm.card.modality,
             "citation": job.vlm.card.citation,
+            "scores_pairs": job.vlm.scores_pairs,
             "notes": [note.replace(job.vlm.name, Path(job.vlm.name).name) for note in job.vlm.card.notes],
         },
         "images": {

@@ -24,14 +24,13 @@ from mammi.engine import (
 )
 from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
-from mammi.functional.similarity import unit_rows
 from mammi.job import Job
 from mammi.methods import Evidence, LayerMatch, match_units, select_units, wants_control
 from mammi.store.files import read_json
 from mammi.store.recorded import RecordedFilms
 from mammi.store.shards import ActivationStore
 from mammi.untrained import record_untrained
-from mammi.vlms import Annotator
+from mammi.vlms import Annotator, comparable
 
 __all__ = ["match_layers", "record_control", "record_films", "select_layer", "with_precisions"]
 
@@ -166,9 +165,8 @@ def match_layers(
     hashes = [job.hashes[row] for row in shown]
     if embeds_at_once(job):
         RecordedFilms(job.store.folder).deal(job.store, shown, hashes, folder)
-    film_rows = _embed_films(job, shown, hashes, folder)
-    concept_rows, template_row = _embed_concepts(job, folder)
-    film_rows = film_rows if len(film_rows) else concept_rows[:0]
+    films, texts = _embed_films(job, shown, hashes, folder), _embed_concepts(job, folder)
+    film_rows, concept_rows, template_row = comparable(job.vlm, films, texts, len(job.concepts), len(job.templates))
     patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
     labels = _known_labels(job, rows) if job.recipe.needs == "labels" else None
     areas = _measure(job, rows)
@@ -198,7 +196,7 @@ def match_layers(
 
 
 def _embed_films(job: Job, rows: NDArray[np.int64], hashes: list[str], folder: Path) -> Tensor:
-    """Embed films; return them at unit length."""
+    """Embed films; return their rows, as the annotator gives them."""
     films = embed_films(
         job.vlm,
         job.images,
@@ -210,7 +208,7 @@ def _embed_films(job: Job, rows: NDArray[np.int64], hashes: list[str], folder: P
         progress=job.progress,
         kept=kept_views(job),
     )
-    return unit_rows(torch.from_numpy(films), "films")
+    return torch.from_numpy(films)
 
 
 def _columns(store: ActivationStore, layer: str, units: Tensor) -> Tensor:
@@ -241,16 +239,12 @@ def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
     return {name: Areas(among_all(part.both), part.units, among_all(part.concepts)) for name, part in found.items()}
 
 
-def _embed_concepts(job: Job, folder: Path) -> tuple[Tensor, Tensor | None]:
-    """Embed every concept in every template, and the bare templates; return their means at unit length."""
-    terms, templates = job.concepts.terms, job.templates
+def _embed_concepts(job: Job, folder: Path) -> Tensor:
+    """Embed every concept in every template, then the templates without a concept where something is left of them."""
+    templates = job.templates
     bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
-    texts = [template.replace("{}", term) for term in terms for template in templates]
-    encoded = embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress)
-    rows = unit_rows(torch.from_numpy(encoded), "texts")
-    concepts = rows[: len(texts)].reshape(len(terms), len(templates), -1).mean(dim=1)
-    template = unit_rows(rows[len(texts) :].mean(dim=0, keepdim=True), "template")[0] if bare else None
-    return unit_rows(concepts, "texts"), template
+    texts = [template.replace("{}", term) for term in job.concepts.terms for template in templates]
+    return torch.from_numpy(embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress))
 
 
 def _known_labels(job: Job, rows: NDArray[np.int64]) -> Tensor | None:

@@ -28,7 +28,7 @@ from mammi.store.tables import write_index, write_parquet
 from mammi.targets import Target
 from mammi.types import Progress, no_progress
 from mammi.untrained import refuse_uncopyable
-from mammi.vlms import Annotator
+from mammi.vlms import Annotator, refuse_too_many
 
 __all__ = ["TEMPLATE", "annotate"]
 
@@ -49,7 +49,7 @@ def annotate(
     out: str | Path,
     method: str = "mammi",
     masks: MaskSet | None = None,
-    template: str | Sequence[str] = TEMPLATE,
+    template: str | Sequence[str] | None = None,
     pooling: str | None = None,
     batch_size: int = 16,
     engine: Engine | None = None,
@@ -76,7 +76,7 @@ def annotate(
         masks: where concepts are on some of the films, for the method that asks for it.
         template: how a concept is put to the annotator; ``{}`` stands for the concept. The bare template is the same
             text without it. ``"{}"`` asks with the concept alone, and then no bare template is subtracted. Several
-            templates are averaged at unit length.
+            templates are averaged at unit length. None for the annotator's own, else `TEMPLATE`.
         pooling: ``"mean"``, ``"max"`` or ``"cls"``; None for each layer's own.
         batch_size: films per forward pass; another value can change the last bits of an activation.
         engine: who does the work, from `create_engine`; None for this process. Changes no result.
@@ -108,12 +108,15 @@ def annotate(
     check_asked(precision)
     if batch_size < 1:
         raise InputError(f"'batch_size' must be at least 1, got {batch_size}")
+    if template is None:
+        template = vlm.templates or TEMPLATE
     templates = [template] if isinstance(template, str) else list(template)
     for text in templates:
         if text.count("{}") != 1:
             raise InputError(f"'template' must hold {{}} once, where the concept goes, got {text!r}")
     if not templates:
         raise InputError("'template' holds no template: give one, or leave it out")
+    refuse_too_many(vlm, len(images), len(concepts))
     recipe = create_method(method, **options)
     plans = plan_layers(target, layers, pooling)
     masks = _usable_masks(masks, recipe, method, target, plans, images, concepts)

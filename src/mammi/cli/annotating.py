@@ -122,7 +122,7 @@ def annotate(
         list[str] | None,
         typer.Option(
             help="How a concept is put to the annotator; {} stands for it. Given several times, the templates are "
-            f"averaged. [default: {TEMPLATE}]"
+            f"averaged. [default: the annotator's own, else {TEMPLATE}]"
         ),
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, max or cls; each layer's own by default.")] = None,
@@ -180,7 +180,7 @@ def annotate(
             out=out_folder,
             method=method,
             masks=places,
-            template=template or [TEMPLATE],
+            template=template or None,
             pooling=pooling,
             batch_size=batch_size,
             precision=precision,

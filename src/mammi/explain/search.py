@@ -176,8 +176,11 @@ def open_search(run: Run, vlm: Annotator) -> UnitSearch:
         vlm: its vision-language model, from `load_vlm`.
 
     Raises:
-        RunError: if no films were encoded, or what is needed to find their embeddings was left out of the folder.
+        RunError: if no films were encoded, what is needed to find their embeddings was left out of the folder, or the
+            model scores pairs itself, so that words have no direction.
     """
+    if vlm.scores_pairs:
+        raise RunError(f"{run.folder} cannot be searched by words: its annotator scores films and words by itself")
     encoded = int(run.manifest["counts"].get("encoded") or 0)
     films = np.arange(len(run.images)) if encoded == len(run.images) else np.unique(run.examples["film"].to_numpy())
     if not encoded or len(films) != encoded:

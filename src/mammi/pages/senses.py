@@ -44,6 +44,8 @@ class Embedded:
         folder, identity = view.run.folder, view.run.manifest["identity"]
         if view.run.manifest["counts"].get("encoded") != len(view.films):
             return None
+        if view.run.manifest["vlm"].get("scores_pairs"):  # its rows mean nothing without the model
+            return None
         try:
             sources = read_json(folder / "private" / "films.json")
             hashes = [sources[row]["sha256"] for row in view.run.images["row"].tolist()]

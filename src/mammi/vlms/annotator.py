@@ -1,4 +1,7 @@
-"""`Annotator`: a vision-language model behind one small, checked door; rows of unit length come out."""
+"""`Annotator`: a vision-language model behind one small, checked door; rows of unit length come out.
+
+One that scores pairs itself (`mammi.types.Scorer`) gives its rows as they are, and `Annotator.score` what they mean.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +13,12 @@ from torch import Tensor, nn
 from mammi.errors import InputError, MammiError, VlmError
 from mammi.functional.fingerprint import fingerprint_tensors, fingerprint_value
 from mammi.functional.precision import as_input, check_precision, lowered, modules_of
-from mammi.types import Film, Vlm, VlmCard
+from mammi.types import Film, Scorer, Vlm, VlmCard
 
 __all__ = ["Annotator", "check_vlm", "one_line", "settle"]
+
+#: Films scored at once by a model that scores pairs itself.
+SCORED = 1024
 
 
 @dataclass(eq=False)
@@ -46,6 +52,48 @@ class Annotator:
     maker: "Callable[..., Annotator] | None" = field(default=None, repr=False)
     precision: str = "float32"
     text_model: Vlm | None = field(default=None, repr=False)
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether the model scores a film and a text itself, instead of by the cosine of their rows."""
+        return isinstance(self.model, Scorer)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The model's own prompts, with ``{}`` for the concept; empty where it names none."""
+        return tuple(getattr(self.model, "templates", ()))
+
+    def score(self, films: Tensor, texts: Tensor) -> Tensor:
+        """Score films with texts, from rows that `embed_images` and `embed_texts` gave.
+
+        Args:
+            films: float32 ``(n_films, d_image)``.
+            texts: float32 ``(n_texts, d_text)``.
+
+        Returns:
+            float32 ``(n_films, n_texts)`` on the CPU: the model's own scores, or cosines.
+
+        Raises:
+            VlmError: if the model's ``score`` fails, or gives something of another shape, or not finite.
+        """
+        model = self.model if self.text_model is None else self.text_model
+        if not isinstance(model, Scorer):
+            return films @ texts.T
+        found = torch.empty(len(films), len(texts))
+        for start in range(0, len(films), SCORED):
+            part = films[start : start + SCORED]
+            try:
+                with torch.inference_mode():
+                    scores = model.score(part.to(self.device), texts.to(self.device))
+            except Exception as error:
+                raise VlmError(f"score() of {self.name} failed: {one_line(error)}") from error
+            if not isinstance(scores, Tensor) or scores.shape != (len(part), len(texts)):
+                got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                raise VlmError(f"score() of {self.name} must return ({len(part)}, {len(texts)}), got {got}")
+            if not bool(torch.isfinite(scores).all()):
+                raise VlmError(f"score() of {self.name} gave scores that are not finite")
+            found[start : start + len(part)] = scores.detach().to("cpu", torch.float32)
+        return found
 
     def at(self, precision: str) -> "Annotator":
         """Return this annotator with a copy of its model that embeds films in another precision; rows stay float32.
@@ -104,7 +152,7 @@ class Annotator:
             batch: ``(n_images, ...)`` float32, views stacked.
 
         Returns:
-            ``(n_images, d_embed)`` float32 on the CPU, rows of unit length.
+            ``(n_images, d_embed)`` float32 on the CPU, rows of unit length; as they are if it scores pairs itself.
 
         Raises:
             VlmError: if the model fails, or an image gets no direction (a zero or non-finite row).
@@ -129,7 +177,8 @@ class Annotator:
             batch_size: most texts encoded at once.
 
         Returns:
-            ``(n_texts, d_embed)`` float32 on the CPU, rows of unit length, in the order of ``texts``.
+            ``(n_texts, d_embed)`` float32 on the CPU, in the order of ``texts``; rows of unit length, or as they are if
+            it scores pairs itself, of a width of their own then.
 
         Raises:
             InputError: if ``texts`` is one string, or holds a blank one.
@@ -166,13 +215,14 @@ class Annotator:
         return self._unit_rows(rows, len(texts), "texts", lambda row: f"the text {texts[row]!r}")
 
     def _unit_rows(self, rows: Tensor, count: int, what: str, name_row: Callable[[int], str]) -> Tensor:
-        """Check ``(count, d)`` rows and scale each to unit length."""
+        """Check ``(count, d)`` rows; scale each to unit length, unless the model scores pairs itself."""
         if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != count:
             got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
             raise VlmError(
                 f"encode_{what}() of {self.name} must return ({count}, d_embed) for {count} {what}, got {got}"
             )
-        if self.d_embed and rows.shape[1] != self.d_embed:
+        own_width = what == "texts" and self.scores_pairs
+        if self.d_embed and rows.shape[1] != self.d_embed and not own_width:
             raise VlmError(
                 f"encode_{what}() of {self.name} gave rows of {rows.shape[1]}, expected {self.d_embed}: "
                 "images and texts must share one space"
@@ -185,8 +235,8 @@ class Annotator:
             raise VlmError(
                 f"{self.name} has no direction for {name_row(bad[0])}: its embedding is {kind} ({len(bad)} of {count})"
             )
-        unit: Tensor = rows / lengths[:, None]  # outside inference_mode: an ordinary tensor
-        return unit
+        # Outside inference_mode: an ordinary tensor.
+        return rows.clone() if self.scores_pairs else rows / lengths[:, None]
 
     def _note_too_long(self, texts: Sequence[str]) -> None:
         too_long = getattr(self.model, "too_long", None)
@@ -236,6 +286,8 @@ def check_vlm(annotator: Annotator) -> None:
     together = annotator.embed_texts([short, long])
     alone = torch.cat([annotator.embed_texts([short]), annotator.embed_texts([long])])
     annotator.notes[:] = notes  # that our own probe was cut is no news
+    if annotator.scores_pairs:
+        annotator.score(annotator.embed_images(view[None]), together)
     if float((together[0] - together[1]).abs().max()) < 1e-6:
         annotator.notes.append("two different texts get the same embedding: is its tokenizer whole?")
     difference = float((together - alone).abs().max())
