@@ -23,7 +23,7 @@ from mammi.store.run import SCHEMA, open_run
 from mammi.store.shards import ActivationStore
 from mammi.targets import Target
 from mammi.types import Progress
-from mammi.vlms import Annotator
+from mammi.vlms import Annotator, common_corpora
 
 __all__ = ["Job", "begin", "is_intact", "readable_films", "resume", "set_status", "unreadable_films"]
 
@@ -46,6 +46,12 @@ class Job:
     progress: Progress
     masks: MaskSet | None = None
     precisions: Precisions = field(default_factory=lambda: Precisions.from_dict(None))
+    trained_on: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Collections that both the annotator and the target were trained on."""
+        return common_corpora(self.vlm.card.training_corpora, self.trained_on)
 
     def identity(self, method: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return what the results depend on, as JSON: two calls that agree in it give the same arrays."""
@@ -101,6 +107,7 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
             "name": Path(job.target.name).name,
             "preprocessing": job.target.preprocessing.to_dict(),
             "notes": [note.replace(job.target.name, Path(job.target.name).name) for note in job.target.notes],
+            "training_corpora": list(job.trained_on),
         },
         "vlm": {
             "name": Path(job.vlm.name).name,
@@ -109,8 +116,12 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
             "training_corpora": list(job.vlm.card.training_corpora),
             "modality": job.vlm.card.modality,
             "citation": job.vlm.card.citation,
+            "access": job.vlm.card.access,
             "scores_pairs": job.vlm.scores_pairs,
-            "notes": [note.replace(job.vlm.name, Path(job.vlm.name).name) for note in job.vlm.card.notes],
+            "shared_corpora": list(job.shared),
+            "notes": [
+                note.replace(job.vlm.name, Path(job.vlm.name).name) for note in (*job.vlm.card.notes, *job.vlm.notes)
+            ],
         },
         "images": {
             "labels": list(images.label_names),

@@ -55,6 +55,7 @@ def annotate(
     engine: Engine | None = None,
     precision: str = "auto",
     on_error: str = "fail",
+    trained_on: Sequence[str] = (),
     progress: Progress = no_progress,
     say: Callable[[str], None] | None = None,
     **options: Any,  # noqa: ANN401 - each method has options of its own
@@ -86,8 +87,12 @@ def annotate(
             gone on with keeps its own.
         on_error: ``"fail"`` records all readable films, then stops with the list of the others; ``"skip"`` leaves them
             out. Either way nothing recorded is lost, and each is named in the run folder with its reason.
+        trained_on: collections of films that the target was trained on, beside what it states itself, for example
+            ``"NIH ChestX-ray14"``: an annotator that was trained on one of them is no independent witness, and the run
+            says so.
         progress: told of every step.
-        say: told the precision chosen, in one line; None to be told nothing.
+        say: told the precision chosen, and what the annotator has seen of the target's data, a line each; None to be
+            told nothing.
         **options: the method's own options.
 
     Returns:
@@ -132,8 +137,11 @@ def annotate(
         job = Job(
             *(target, images, hashes, concepts, vlm, recipe, templates, plans, store),
             *(batch_size, engine or LocalEngine(), progress, masks),
+            trained_on=(*target.training_corpora, *trained_on),
         )
         job = with_precisions(job, precision, say)
+        if job.shared and say is not None:
+            say(f"note: {vlm.name} was trained on {', '.join(job.shared)}, as the target was: no independent witness")
         identity = job.identity(method, method_options(method) | options)
         if mask_content is not None:
             identity["masks"] = mask_content

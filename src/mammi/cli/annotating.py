@@ -126,6 +126,13 @@ def annotate(
         ),
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, max or cls; each layer's own by default.")] = None,
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="For commercial use: refuse an annotator whose licence forbids it.")
+    ] = False,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option(help="What the target was trained on, such as 'NIH ChestX-ray14'; may be given several times."),
+    ] = None,
     on_error: Annotated[str, typer.Option(help="Unreadable films: fail (with the whole list) or skip.")] = "fail",
     frame: Annotated[int | None, typer.Option(help="Which frame of multi-frame files, from 0.")] = None,
     batch_size: Annotated[int, typer.Option(help="Films per forward pass.")] = 16,
@@ -169,7 +176,9 @@ def annotate(
     if places is not None:
         err.print(str(places), markup=False, soft_wrap=True)
     network = _target(target, weights, device, channels, size, mean, std, resize)
-    annotator = create_vlm(vlm, device=device)
+    annotator = create_vlm(vlm, device=device, commercial=commercial)
+    for note in annotator.notes:
+        err.print(f"note: {note}", markup=False, soft_wrap=True)
     with progress_bars() as progress:
         run = annotate_run(
             network,
@@ -186,6 +195,7 @@ def annotate(
             precision=precision,
             engine=create_engine(engine, workers=workers, decoders=decoders, address=ray_address),
             on_error=on_error,
+            trained_on=trained_on or (),
             progress=progress,
             say=partial(err.print, markup=False, soft_wrap=True),
             **options,

@@ -188,4 +188,9 @@ def _warnings(view: RunView) -> list[str]:
             "This method names nearly every unit, sure or not, and states no error rate: a name is a lead to check "
             "against the films."
         )
+    if shared := manifest["vlm"].get("shared_corpora"):
+        said.append(
+            f"The annotator was trained on {', '.join(shared)}, as the network was: it may share what the network "
+            "learned there by mistake, and is no independent witness."
+        )
     return said + [f"About the annotator: {note}." for note in manifest["vlm"]["notes"]]

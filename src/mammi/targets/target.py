@@ -40,6 +40,7 @@ class Target:
         source: the arguments of `create_target` that make it again, paths absolute; None if it was made from a module.
         precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
         base: of a copy with other weights, the ``source`` of what it is a copy of.
+        training_corpora: collections of films it was trained on, as far as its source states them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Target:
     source: Mapping[str, Any] | None = None
     precision: str = "float32"
     base: Mapping[str, Any] | None = None
+    training_corpora: tuple[str, ...] = ()
 
     def at(self, precision: str) -> "Target":
         """Return this target with a copy of its network that computes in another precision, for recording films.

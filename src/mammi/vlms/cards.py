@@ -1,90 +1,59 @@
 """What is known of published vision-language models: licence, training corpora, where they are described.
 
-A card is looked up by spec. A model without one is used all the same, and every unknown says ``"not stated"``.
+The cards stand in ``cards.toml`` and are looked up by spec. A model without one is used all the same, and every unknown
+says ``"not stated"``.
 """
 
-from dataclasses import replace
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
 
+from mammi.errors import VlmError
 from mammi.types import VlmCard
 
-__all__ = ["KNOWN", "find_card"]
+__all__ = ["KnownModel", "find_card", "forbids_commerce", "known_models", "refuse_commerce"]
 
-_RESEARCH = "research use; not a diagnostic device"
+#: What a licence says that does not allow a product: no commercial use, no derivatives, research alone.
+_FORBIDS = re.compile(r"\bNC\b|\bND\b|non-?commercial|no-?deriv|research(?: use)? only", re.IGNORECASE)
 
-#: Cards by spec; a ``*`` at the end stands for any ending.
-KNOWN: dict[str, VlmCard] = {
-    card.name: card
-    for card in (
-        VlmCard(
-            "open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-            "BiomedCLIP",
-            "MIT",
-            ("PMC-15M (figures of PubMed Central articles)",),
-            "biomedical figures of every kind",
-            224,
-            "Zhang et al., NEJM AI 2025, arXiv 2303.00915",
-            (_RESEARCH,),
-        ),
-        VlmCard(
-            "transformers:google/medsiglip-448",
-            "MedSigLIP",
-            "Health AI Developer Foundations terms (accept them on the model's page)",
-            ("MIMIC-CXR", "further medical collections named on the model's page"),
-            "chest films, skin, eye, histology, CT and MR slices",
-            448,
-            "Sellergren et al., MedGemma Technical Report, arXiv 2507.05201",
-            (_RESEARCH,),
-        ),
-        VlmCard(
-            "transformers:StanfordAIMI/XraySigLIP__*",
-            "XraySigLIP",
-            "CC BY-NC 4.0",
-            ("CheXpert Plus", "MIMIC-CXR", "further chest film collections named on the model's page"),
-            "chest films",
-            0,
-            "Chen et al., CheXagent, arXiv 2401.12208",
-            ("not for commercial use",),
-        ),
-        VlmCard(
-            "transformers:StanfordAIMI/XrayCLIP__*",
-            "XrayCLIP",
-            "CC BY-NC 4.0",
-            ("CheXpert Plus", "MIMIC-CXR", "further chest film collections named on the model's page"),
-            "chest films",
-            0,
-            "Chen et al., CheXagent, arXiv 2401.12208",
-            ("not for commercial use",),
-        ),
-        VlmCard(
-            "transformers:flaviagiammarino/pubmed-clip-vit-base-patch32",
-            "PubMedCLIP",
-            "MIT",
-            ("ROCO",),
-            "radiology figures",
-            224,
-            "Eslami et al., EACL Findings 2023, arXiv 2112.13906",
-        ),
-        VlmCard(
-            "transformers:vinid/plip",
-            "PLIP",
-            "not stated",
-            ("OpenPath (pathology posts)",),
-            "histology",
-            224,
-            "Huang et al., Nature Medicine 2023",
-        ),
-        VlmCard(
-            "transformers:openai/clip-vit-*",
-            "CLIP",
-            "MIT (code; none stated for the weights)",
-            ("WebImageText, not published",),
-            "photographs; no medical images on purpose",
-            224,
-            "Radford et al., ICML 2021, arXiv 2103.00020",
-            ("not made for medical images",),
-        ),
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model, or a family of one authorship and licence.
+
+    Attributes:
+        specs: what loads it; ``*`` stands for any characters.
+        card: what must be known of it; its ``name`` is the first of ``specs``.
+    """
+
+    specs: tuple[str, ...]
+    card: VlmCard
+
+
+@cache
+def known_models() -> tuple[KnownModel, ...]:
+    """Return every published model that has a card, in the order of ``cards.toml``."""
+    entries = tomllib.loads((files("mammi.vlms") / "cards.toml").read_text(encoding="utf-8"))["card"]
+    return tuple(
+        KnownModel(
+            tuple(entry["specs"]),
+            VlmCard(
+                name=entry["specs"][0],
+                title=entry["title"],
+                licence=entry["licence"],
+                training_corpora=tuple(entry["corpora"]),
+                modality=entry["modality"],
+                image_size=entry["image_size"],
+                citation=entry["citation"],
+                notes=tuple(entry.get("notes", ())),
+                access=entry["access"],
+            ),
+        )
+        for entry in entries
     )
-}
 
 
 def find_card(spec: str) -> VlmCard:
@@ -93,7 +62,29 @@ def find_card(spec: str) -> VlmCard:
     >>> find_card("transformers:vinid/plip").title, find_card("mine.py:create").licence
     ('PLIP', 'not stated')
     """
-    for name, card in KNOWN.items():
-        if spec == name or (name.endswith("*") and spec.startswith(name[:-1])):
-            return replace(card, name=spec)
+    for known in known_models():
+        if any(fnmatchcase(spec, pattern) for pattern in known.specs):
+            return replace(known.card, name=spec)
     return VlmCard(spec)
+
+
+def forbids_commerce(card: VlmCard) -> bool:
+    """Tell whether a licence forbids commercial use or derivatives, by its words.
+
+    >>> [forbids_commerce(VlmCard("x", licence=said)) for said in ("CC BY-NC-SA 4.0", "CC BY-ND 4.0", "MIT", "not stated")]
+    [True, True, False, False]
+    """
+    return _FORBIDS.search(card.licence) is not None
+
+
+def refuse_commerce(card: VlmCard) -> None:
+    """Refuse a model whose licence forbids commercial use.
+
+    Raises:
+        VlmError: if it does.
+    """
+    if forbids_commerce(card):
+        raise VlmError(
+            f"{card.title or card.name} is under {card.licence}, which does not allow commercial use: take another "
+            "model ('mammi vlms --commercial' lists those whose licence is not known to forbid it), or ask its authors"
+        )

@@ -11,7 +11,7 @@ from mammi.functional.fingerprint import fingerprint_value
 from mammi.registry import Registry
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
-from mammi.vlms.cards import find_card
+from mammi.vlms.cards import find_card, refuse_commerce
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
@@ -27,7 +27,9 @@ def list_vlms() -> list[tuple[str, str]]:
     return [(entry.name, entry.summary) for entry in vlms]
 
 
-def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = None) -> Annotator:
+def create_vlm(
+    spec: str, *, device: str = "cpu", weights: str | Path | None = None, commercial: bool = False
+) -> Annotator:
     """Load a vision-language model.
 
     Args:
@@ -37,12 +39,14 @@ def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = N
             ``"path/file.py:NAME"``, your own.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
         weights: a checkpoint, only with ``"open_clip:ARCHITECTURE"``.
+        commercial: whether it is for commercial use: a model whose licence forbids that is refused.
 
     Returns:
         The model in ``eval()`` mode and float32, tried on one small picture and two texts.
 
     Raises:
-        VlmError: if it cannot be found, loaded or used; the message says what to do.
+        VlmError: if it cannot be found, loaded or used, or its licence forbids what it is for; the message says what to
+            do.
         UnknownNameError: if no such scheme or architecture exists.
         MissingExtraError: if the library it needs is not installed.
     """
@@ -50,7 +54,16 @@ def create_vlm(spec: str, *, device: str = "cpu", weights: str | Path | None = N
     entry = vlms.get(name)
     if weights is not None and name != "open_clip":
         raise VlmError(f"{spec} brings its own weights: 'weights' goes with 'open_clip:ARCHITECTURE' only")
-    annotator = entry.make(rest, spec, device, find_card(spec), None if weights is None else str(weights))
+    card = find_card(spec)
+    if commercial:
+        refuse_commerce(card)
+    annotator = entry.make(rest, spec, device, card, None if weights is None else str(weights))
+    if commercial:  # a model may bring a card of its own
+        refuse_commerce(annotator.card)
+        if annotator.card.licence.startswith("not stated"):
+            annotator.notes.append(
+                "its licence is not stated: whether it may be used commercially is for you to find out"
+            )
     check_vlm(annotator)
     annotator.maker = create_vlm
     annotator.source = {"spec": _absolute(spec), "weights": None if weights is None else str(Path(weights).resolve())}
