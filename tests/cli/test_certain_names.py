@@ -266,4 +266,4 @@ def test_several_templates_are_averaged(job, tmp_path):
 
 def test_the_default_template_is_the_papers():
     assert annotating.TEMPLATE == TEMPLATE
-    assert f"[default: {TEMPLATE}]" in " ".join(run("annotate", "--help").stdout.split())
+    assert f"else {TEMPLATE}]" in " ".join(run("annotate", "--help").stdout.split())
