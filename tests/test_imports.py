@@ -30,9 +30,12 @@ MAY_IMPORT = {
     "phantoms": {"functional", "data"},
     "engine": {"functional", "data", "targets", "vlms", "capture", "store"},
     "arrays": {"functional", "methods"},
+    "evidence": {"functional", "methods", "store"},
     "results": {"functional", "data", "methods"},
     "job": {"functional", "concepts", "data", "targets", "vlms", "capture", "methods", "store", "engine"},
-    "naming": {*("functional", "capture", "engine", "job", "methods", "store", "targets", "untrained", "vlms")},
+    "naming": {
+        *("functional", "capture", "engine", "evidence", "job", "methods", "store", "targets", "untrained", "vlms")
+    },
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
         *("methods", "store", "engine", "results", "untrained", "job", "naming"),

@@ -22,13 +22,13 @@ from mammi.engine import (
     n_cores,
     record_blocks,
 )
+from mammi.evidence import Basis, read_columns, texts_to_ask
 from mammi.functional.dissection import Areas
 from mammi.functional.selection import Selection
 from mammi.job import Job
-from mammi.methods import Evidence, LayerMatch, match_units, select_units, wants_control
+from mammi.methods import LayerMatch, select_units, wants_control
 from mammi.store.files import read_json
 from mammi.store.recorded import RecordedFilms
-from mammi.store.shards import ActivationStore
 from mammi.untrained import record_untrained
 from mammi.vlms import Annotator, comparable
 
@@ -116,7 +116,7 @@ def select_layer(job: Job, plan: LayerPlan) -> tuple[Selection, Tensor]:
     bounds = torch.empty(2, plan.n_units)
     selection = select_units(
         job.recipe,
-        lambda units: _columns(job.store, plan.name, torch.arange(units.start, units.stop)),
+        lambda units: read_columns(job.store, plan.name, torch.arange(units.start, units.stop)),
         plan.n_units,
         lambda done, total: job.progress(f"selecting for {plan.name}", done, total),
         bounds=bounds,
@@ -166,33 +166,20 @@ def match_layers(
     if embeds_at_once(job):
         RecordedFilms(job.store.folder).deal(job.store, shown, hashes, folder)
     films, texts = _embed_films(job, shown, hashes, folder), _embed_concepts(job, folder)
-    film_rows, concept_rows, template_row = comparable(job.vlm, films, texts, len(job.concepts), len(job.templates))
-    patients = torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64))
-    labels = _known_labels(job, rows) if job.recipe.needs == "labels" else None
-    areas = _measure(job, rows)
-    matches = {}
-    for layer, selection in selections.items():
-        compact = replace(selection, images=torch.from_numpy(chosen.searchsorted(selection.images.numpy())))
-        evidence = Evidence(
-            activations=film_rows.new_empty((0, 0)),
-            films=film_rows,
-            concepts=concept_rows,
-            template=template_row,
-            patients=patients,
-            labels=labels,
-            areas=areas.get(layer),
-            control=control[0] if control else None,
-            control_films=control[1] if control else None,
-        )
-        report = partial(job.progress, f"matching {layer}")
-        matches[layer] = match_units(
-            job.recipe,
-            evidence,
-            compact,
-            report,
-            columns=None if job.recipe.needs == "examples" else partial(_columns, job.store, layer),
-        )
-    return matches
+    seen = comparable(job.vlm, films, texts, len(job.concepts), len(job.templates))
+    basis = Basis(
+        recipe=job.recipe,
+        store=job.store,
+        chosen=chosen,
+        patients=torch.from_numpy(np.unique(job.images.patients[rows], return_inverse=True)[1].astype(np.int64)),
+        labels=_known_labels(job, rows) if job.recipe.needs == "labels" else None,
+        areas=_measure(job, rows),
+        control=control,
+    )
+    return {
+        layer: basis.match(layer, selection, seen, partial(job.progress, f"matching {layer}"))
+        for layer, selection in selections.items()
+    }
 
 
 def _embed_films(job: Job, rows: NDArray[np.int64], hashes: list[str], folder: Path) -> Tensor:
@@ -209,11 +196,6 @@ def _embed_films(job: Job, rows: NDArray[np.int64], hashes: list[str], folder: P
         kept=kept_views(job),
     )
     return torch.from_numpy(films)
-
-
-def _columns(store: ActivationStore, layer: str, units: Tensor) -> Tensor:
-    """Read some units of a layer, ``(n_films, n)``."""
-    return torch.from_numpy(store.read_units(layer, units.numpy())).T
 
 
 def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
@@ -240,11 +222,9 @@ def _measure(job: Job, rows: NDArray[np.int64]) -> dict[str, Areas]:
 
 
 def _embed_concepts(job: Job, folder: Path) -> Tensor:
-    """Embed every concept in every template, then the templates without a concept where something is left of them."""
-    templates = job.templates
-    bare = [text for template in templates if (text := " ".join(template.replace("{}", " ").split()))]
-    texts = [template.replace("{}", term) for term in job.concepts.terms for template in templates]
-    return torch.from_numpy(embed_texts(job.vlm, [*texts, *bare], folder, engine=job.engine, progress=job.progress))
+    """Embed every concept in every template, and the bare templates."""
+    texts = texts_to_ask(job.concepts.terms, job.templates)
+    return torch.from_numpy(embed_texts(job.vlm, texts, folder, engine=job.engine, progress=job.progress))
 
 
 def _known_labels(job: Job, rows: NDArray[np.int64]) -> Tensor | None:

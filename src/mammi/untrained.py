@@ -16,7 +16,7 @@ from mammi.store.shards import ActivationStore
 from mammi.targets import Target, copied, randomised
 from mammi.types import Progress
 
-__all__ = ["record_untrained", "refuse_uncopyable"]
+__all__ = ["read_untrained", "record_untrained", "refuse_uncopyable"]
 
 #: Films that an untrained copy is shown at most: enough to know what it shows, at a bounded price.
 MOST_FILMS = 2000
@@ -71,7 +71,7 @@ def record_untrained(
         TargetError: if the network cannot be copied, or its copy puts out something not finite.
         ImageError: if a film can no longer be read; the others are recorded again by the same call.
     """
-    places = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_FILMS)).astype(np.int64))
+    places = _places(len(kept))
     if len(places) < 2:  # nothing varies over one film, and batch normalisation cannot be settled on it
         return torch.empty(len(places), 0), places
     aside = replace(store, n_films=len(places), part="control")
@@ -92,9 +92,32 @@ def record_untrained(
         _refuse_gaps(aside)
         for plan in plans:
             aside.finish(plan.name, plan.n_units, np.arange(len(places)))
-    units = torch.from_numpy(np.concatenate([np.array(aside.read(plan.name)) for plan in plans]))
+    return read_untrained(store, [plan.name for plan in plans], len(kept))
+
+
+def read_untrained(store: ActivationStore, layers: Sequence[str], n_kept: int) -> tuple[Tensor, NDArray[np.int64]]:
+    """Read what `record_untrained` recorded; returns what it returned.
+
+    Args:
+        store: the run's own store.
+        layers: names of its layers.
+        n_kept: number of its readable films.
+
+    Raises:
+        RunError: if the copy was not recorded.
+    """
+    places = _places(n_kept)
+    if len(places) < 2:
+        return torch.empty(len(places), 0), places
+    aside = replace(store, n_films=len(places), part="control")
+    units = torch.from_numpy(np.concatenate([np.array(aside.read(layer)) for layer in layers]))
     live = torch.isfinite(units).all(dim=1) & (units.amax(dim=1) > units.amin(dim=1))
     return units[live].T, places
+
+
+def _places(n_kept: int) -> NDArray[np.int64]:
+    """Return the places of the films that the copy is shown, among those that are readable."""
+    return np.unique(np.linspace(0, n_kept - 1, min(n_kept, MOST_FILMS)).astype(np.int64))
 
 
 def _forget_damaged(aside: ActivationStore, plans: Sequence[LayerPlan]) -> None:
