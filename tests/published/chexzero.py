@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn.functional import normalize
-
 from tests.published import by_hand
 from tests.published.vlm_row import Published
+from torch.nn.functional import normalize
 
 FULL = {"embed": 512, "size": 224, "patch": 32, "width": 768, "layers": 12, "text": 512, "text_layers": 12}
 TINY = {"embed": 24, "size": 64, "patch": 32, "width": 128, "layers": 2, "text": 64, "text_layers": 2}
