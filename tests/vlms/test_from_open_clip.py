@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tests.published import chexzero
 from torch.nn.functional import normalize
 
 from mammi.errors import UnknownNameError, VlmError
@@ -77,24 +78,50 @@ def test_a_tokenizer_that_is_nowhere_is_said(tower_folder, tmp_path, no_network)
         create_vlm(f"open_clip:{folder}")
 
 
-def test_the_two_activations_differ_and_the_plain_one_is_noted(open_clip_folder, architectures):
+def test_the_two_activations_differ_and_a_file_must_say_which(open_clip_folder, architectures):
     file = open_clip_folder / "open_clip_pytorch_model.bin"
-    plain = create_vlm(f"open_clip:tiny@{file}")
+    message = (
+        r"tiny comes with GELU and with QuickGELU.*no tensor tells which.*open_clip:tiny-quickgelu@FILE.*tiny-gelu@"
+    )
+    with pytest.raises(VlmError, match=message) as caught:
+        create_vlm(f"open_clip:tiny@{file}")
+    assert "\n" not in str(caught.value)
+    plain = create_vlm(f"open_clip:tiny-gelu@{file}")
     quick = create_vlm(f"open_clip:tiny-quickgelu@{file}")
-    assert "need 'open_clip:tiny-quickgelu@...'" in plain.notes[0]
-    assert quick.notes == []
+    assert plain.notes == quick.notes == []
     assert plain.fingerprint != quick.fingerprint
     view = quick.view(square_film())[None]
+    for annotator, setting in ((plain, False), (quick, True)):
+        with torch.no_grad():
+            expected = normalize(by_hand(open_clip_folder, quick_gelu=setting).encode_image(view), dim=1)
+        torch.testing.assert_close(annotator.embed_images(view), expected, atol=1e-5, rtol=0)
     assert float((plain.embed_images(view) - quick.embed_images(view)).abs().max()) > 1e-3
-    with torch.no_grad():
-        expected = normalize(by_hand(open_clip_folder, quick_gelu=True).encode_image(view), dim=1)
-    torch.testing.assert_close(quick.embed_images(view), expected, atol=1e-5, rtol=0)
+
+
+def test_a_file_of_openais_class_is_refused_for_the_plain_architecture(tmp_path):
+    chexzero.write(tmp_path, "tiny", 1)
+    file = next(tmp_path.glob("*.pt"))
+    with pytest.raises(VlmError, match=r"in the order in which OpenAI's class writes them, which has QuickGELU only"):
+        create_vlm(f"open_clip:ViT-B-32@{file}")
+
+
+def test_a_plain_architecture_that_is_meant_is_noted_for_a_file_of_openais_class(
+    open_clip_folder, architectures, tmp_path
+):
+    state = torch.load(open_clip_folder / "open_clip_pytorch_model.bin", weights_only=True)
+    parts = ("attn", "ln_1", "mlp", "ln_2")
+    order = sorted(state, key=lambda name: [part in name for part in parts].index(True) if "resblocks.0" in name else 9)
+    torch.save({name: state[name] for name in order}, tmp_path / "weights.pt")
+    assert (
+        "in the order in which OpenAI's class" in create_vlm(f"open_clip:tiny-gelu@{tmp_path / 'weights.pt'}").notes[0]
+    )
+    assert create_vlm(f"open_clip:tiny-quickgelu@{tmp_path / 'weights.pt'}").notes == []
 
 
 def test_weights_can_be_given_apart(open_clip_folder, architectures):
     file = open_clip_folder / "open_clip_pytorch_model.bin"
-    apart = create_vlm("open_clip:tiny", weights=file)
-    assert apart.fingerprint == create_vlm(f"open_clip:tiny@{file}").fingerprint
+    apart = create_vlm("open_clip:tiny-gelu", weights=file)
+    assert apart.fingerprint == create_vlm(f"open_clip:tiny-gelu@{file}").fingerprint
 
 
 def test_too_long_texts_are_cut_with_a_note(open_clip_folder):

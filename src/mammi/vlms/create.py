@@ -12,6 +12,7 @@ from mammi.registry import Registry
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
 from mammi.vlms.cards import find_card, refuse_commerce
+from mammi.vlms.chexzero import load_chexzero
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
@@ -35,6 +36,7 @@ def create_vlm(
     Args:
         spec: ``"phantom"``; ``"open_clip:hf-hub:organisation/name"``, ``"open_clip:local-dir:FOLDER"``,
             ``"open_clip:ARCHITECTURE@FILE"`` or ``"open_clip:ARCHITECTURE@TAG"``;
+            ``"chexzero:FILE"``, a folder of such files, or several with commas between;
             ``"transformers:organisation/name"`` or ``"transformers:FOLDER"`` (CLIP and SigLIP); or
             ``"path/file.py:NAME"``, your own.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
@@ -125,3 +127,13 @@ def _open_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | 
 )
 def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_transformers_vlm(rest, spec, device, card)
+
+
+@vlms.register(
+    "chexzero",
+    "CheXzero for chest films: 'chexzero:FILE', a FOLDER of checkpoints or FILE,FILE,... (averaged)",
+    needs=("open_clip",),
+    extra="open-clip",
+)
+def _chexzero(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_chexzero(rest, spec, device, card)
