@@ -12,9 +12,11 @@ from mammi.registry import Registry
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
 from mammi.vlms.cards import find_card
+from mammi.vlms.flair import load_flair
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
+from mammi.vlms.medclip import load_medclip
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
@@ -112,3 +114,23 @@ def _open_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | 
 )
 def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_transformers_vlm(rest, spec, device, card)
+
+
+@vlms.register(
+    "medclip",
+    "MedCLIP for chest films, Swin-T or ResNet-50: 'medclip:FILE', or 'medclip:masked@FILE' for its masked mean",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _medclip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_medclip(rest, spec, device, card)
+
+
+@vlms.register(
+    "flair",
+    "FLAIR for fundus photographs: 'flair:FILE', 'flair:FOLDER' or 'flair:jusiro2/FLAIR'",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _flair(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_flair(rest, spec, device, card)
