@@ -30,6 +30,8 @@ def find_weights(name: str, spec: str, names: Sequence[str]) -> Path:
     if not name:
         raise VlmError(f"{spec!r} names no weights: give '{spec.rstrip(':')}:FILE', a folder, or 'organisation/name'")
     path = Path(name).expanduser()
+    if path.suffix == ".zip" and path.is_file():
+        raise VlmError(f"{spec}: {name!r} is an archive: unpack it and give the weights file inside")
     if path.is_file():
         return path
     if path.is_dir():

@@ -13,9 +13,11 @@ from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
 from mammi.vlms.cards import find_card, refuse_commerce
 from mammi.vlms.chexzero import load_chexzero
+from mammi.vlms.flair import load_flair
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
+from mammi.vlms.medclip import load_medclip
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
@@ -137,3 +139,23 @@ def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str
 )
 def _chexzero(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_chexzero(rest, spec, device, card)
+
+
+@vlms.register(
+    "medclip",
+    "MedCLIP for chest films, Swin-T or ResNet-50: 'medclip:FILE', or 'medclip:masked@FILE' for its masked mean",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _medclip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_medclip(rest, spec, device, card)
+
+
+@vlms.register(
+    "flair",
+    "FLAIR for fundus photographs: 'flair:FILE', 'flair:FOLDER' or 'flair:jusiro2/FLAIR'",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _flair(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_flair(rest, spec, device, card)
