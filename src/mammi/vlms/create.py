@@ -11,6 +11,7 @@ from mammi.functional.fingerprint import fingerprint_value
 from mammi.registry import Registry
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
+from mammi.vlms.biovil import load_biovil
 from mammi.vlms.cards import find_card
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
@@ -112,3 +113,13 @@ def _open_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | 
 )
 def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_transformers_vlm(rest, spec, device, card)
+
+
+@vlms.register(
+    "biovil",
+    "BioViL or BioViL-T (chest films, with maps): 'biovil:organisation/name', ':FOLDER' or ':FILE' of the image model",
+    needs=("transformers", "torchvision"),
+    extra="transformers",
+)
+def _biovil(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_biovil(rest, spec, device, card)
