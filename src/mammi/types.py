@@ -16,6 +16,7 @@ __all__ = [
     "Example",
     "Film",
     "ImageSource",
+    "PatchVlm",
     "Progress",
     "Scorer",
     "UnitId",
@@ -140,6 +141,24 @@ class Vlm(Protocol):
 
     def encode_texts(self, texts: list[str]) -> "Tensor":
         """Embed texts: ``n`` strings ``-> (n, d_embed)``. A text's row must not depend on its batch."""
+        ...
+
+
+@runtime_checkable
+class PatchVlm(Vlm, Protocol):
+    """A vision-language model that also places single patches of a film in the space of the texts."""
+
+    def encode_patches(self, images: "Tensor") -> "Tensor":
+        """Embed every patch: ``(n, ...) -> (n, d_embed, rows, columns)``; the patches share the input evenly."""
+        ...
+
+    def placement(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Tell where a film of ``height`` by ``width`` pixels lies on the model's input.
+
+        Returns:
+            Height and width of the whole film there, and its top row and left column, negative where it is cut off; in
+            pixels of the input.
+        """
         ...
 
 

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from mammi.errors import InputError, MammiError, VlmError
 from mammi.functional.fingerprint import fingerprint_tensors, fingerprint_value
 from mammi.functional.precision import as_input, check_precision, lowered, modules_of
-from mammi.types import Film, Scorer, Vlm, VlmCard
+from mammi.types import Film, PatchVlm, Scorer, Vlm, VlmCard
 
 __all__ = ["Annotator", "check_vlm", "one_line", "settle"]
 
 #: Films scored at once by a model that scores pairs itself.
 SCORED = 1024
+#: Films whose patches are embedded at once.
+MAPPED = 8
 
 
 @dataclass(eq=False)
@@ -94,6 +96,49 @@ class Annotator:
                 raise VlmError(f"score() of {self.name} gave scores that are not finite")
             found[start : start + len(part)] = scores.detach().to("cpu", torch.float32)
         return found
+
+    def similarity_maps(self, batch: Tensor, texts: Sequence[str]) -> Tensor:
+        r"""Tell where on films texts are: the cosine of every patch with every text.
+
+        .. math:: s_{nt}(y, x) = \frac{\langle p_n(y, x),\, e_t \rangle}{\lVert p_n(y, x) \rVert}
+
+        with the patches p and the texts e at unit length (Boecking et al., ECCV 2022, section 3.3). No smoothing.
+
+        Args:
+            batch: ``(n_images, ...)`` float32, views stacked.
+            texts: as for `embed_texts`.
+
+        Returns:
+            ``(n_images, n_texts, rows, columns)`` float32 on the CPU, in [-1, 1]; 0 where a patch has no direction.
+
+        Raises:
+            InputError: as `embed_texts` does.
+            VlmError: if the model embeds no patches, or fails.
+        """
+        if not isinstance(self.model, PatchVlm):
+            raise VlmError(
+                f"{self.name} does not place patches in the space of its texts, so it cannot tell where: BioViL and "
+                "BioViL-T do ('biovil:...'), and any model of your own with encode_patches() and placement()"
+            )
+        rows = self.embed_texts(texts)
+        found = []
+        for start in range(0, len(batch), MAPPED):
+            part = batch[start : start + MAPPED]
+            try:
+                with torch.inference_mode():
+                    patches = self.model.encode_patches(as_input(part, self.precision, self.device))
+            except Exception as error:
+                raise VlmError(f"encode_patches() of {self.name} failed: {one_line(error)}") from error
+            expected = f"({len(part)}, {self.d_embed}, rows, columns)"
+            if not isinstance(patches, Tensor) or patches.ndim != 4 or patches.shape[:2] != (len(part), self.d_embed):
+                got = tuple(patches.shape) if isinstance(patches, Tensor) else type(patches).__name__
+                raise VlmError(f"encode_patches() of {self.name} must return {expected}, got {got}")
+            patches = patches.detach().to("cpu", torch.float32)
+            if not bool(torch.isfinite(patches).all()):
+                raise VlmError(f"encode_patches() of {self.name} gave patches that are not finite")
+            cosines = torch.einsum("ndyx,td->ntyx", nn.functional.normalize(patches, dim=1), rows)
+            found.append(cosines.clamp(-1, 1))
+        return torch.cat(found) if found else torch.zeros(0, len(rows), 0, 0)
 
     def at(self, precision: str) -> "Annotator":
         """Return this annotator with a copy of its model that embeds films in another precision; rows stay float32.

@@ -11,6 +11,7 @@ from mammi.functional.fingerprint import fingerprint_value
 from mammi.registry import Registry
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator, check_vlm
+from mammi.vlms.biovil import load_biovil
 from mammi.vlms.cards import find_card, refuse_commerce
 from mammi.vlms.chexzero import load_chexzero
 from mammi.vlms.flair import load_flair
@@ -159,3 +160,13 @@ def _medclip(rest: str, spec: str, device: str, card: VlmCard, weights: str | No
 )
 def _flair(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_flair(rest, spec, device, card)
+
+
+@vlms.register(
+    "biovil",
+    "BioViL or BioViL-T (chest films, with maps): 'biovil:organisation/name', ':FOLDER' or ':FILE' of the image model",
+    needs=("transformers", "torchvision"),
+    extra="transformers",
+)
+def _biovil(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_biovil(rest, spec, device, card)
