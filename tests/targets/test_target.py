@@ -217,7 +217,8 @@ def test_pretrained_weights_out_of_reach_are_said_at_once(monkeypatch, tmp_path)
 
 
 def test_every_kind_is_listed_with_a_sentence():
-    assert [name for name, _ in list_targets()] == ["phantom", "file.py", "torchvision", "timm"]
+    kinds = ["phantom", "file.py", "torchvision", "timm", "xrv", "monai", "transformers"]
+    assert [name for name, _ in list_targets()] == kinds
     assert all(summary for _, summary in list_targets())
 
 

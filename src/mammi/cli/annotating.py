@@ -13,7 +13,12 @@ from mammi.errors import InputError
 
 __all__ = ["annotate", "layers"]
 
-TargetOption = Annotated[str, typer.Option(help="phantom, torchvision:NAME, timm:NAME or path/file.py:NAME.")]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        help="phantom, torchvision:NAME, timm:NAME, xrv:NAME, monai:NAME, transformers:FOLDER or path/file.py:NAME."
+    ),
+]
 WeightsOption = Annotated[
     str | None, typer.Option(help="Weights of the target: safetensors, or a torch file read with weights_only.")
 ]
@@ -23,6 +28,13 @@ SizeOption = Annotated[str | None, typer.Option(help="Size of the target's input
 MeanOption = Annotated[str | None, typer.Option(help="Mean of the target's input, for pixels in 0 to 1: 0.5 or a,b,c.")]
 StdOption = Annotated[str | None, typer.Option(help="Standard deviation of the target's input: 0.25 or a,b,c.")]
 ResizeOption = Annotated[str | None, typer.Option(help="squash, crop or pad.")]
+SaeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sae",
+        help="LAYER=FILE: a sparse autoencoder on a layer; its latents are the layer sae.LAYER. May be repeated.",
+    ),
+]
 
 
 #: As in `mammi.pipeline`, which --help does not load.
@@ -53,6 +65,7 @@ def _target(
     mean: str | None,
     std: str | None,
     resize: str | None,
+    sae: list[str] | None,
 ) -> Any:  # noqa: ANN401 - a Target, whose room is not imported for --help
     from mammi.targets import create_target
 
@@ -68,10 +81,26 @@ def _target(
         mean=_one_or_all(_numbers(mean, "--mean")),
         std=_one_or_all(_numbers(std, "--std")),
         resize=resize,
+        sae=_sae_files(sae),
     )
     for note in target.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     return target
+
+
+def _sae_files(pairs: list[str] | None) -> dict[str, str] | None:
+    """Read LAYER=FILE pairs."""
+    if not pairs:
+        return None
+    files: dict[str, str] = {}
+    for pair in pairs:
+        layer, _, file = pair.partition("=")
+        if not layer.strip() or not file.strip():
+            raise InputError(f"--sae must be LAYER=FILE, got {pair!r}")
+        if layer.strip() in files:
+            raise InputError(f"--sae names layer {layer.strip()!r} twice")
+        files[layer.strip()] = file.strip()
+    return files
 
 
 @app.command()
@@ -85,11 +114,12 @@ def layers(
     mean: MeanOption = None,
     std: StdOption = None,
     resize: ResizeOption = None,
+    sae: SaeOption = None,
 ) -> None:
     """List the layers of a network: kind, shape and number of units."""
     from mammi.targets import list_layers
 
-    network = _target(target, weights, device, channels, size, mean, std, resize)
+    network = _target(target, weights, device, channels, size, mean, std, resize, sae)
     rows = table("layer", "kind", "shape", "units", "pooling", "", right=("units",))
     for layer in list_layers(network):
         shape = "x".join(map(str, layer.shape)) if layer.shape else "-"
@@ -156,6 +186,7 @@ def annotate(
     mean: MeanOption = None,
     std: StdOption = None,
     resize: ResizeOption = None,
+    sae: SaeOption = None,
 ) -> None:
     """Say what every unit of some layers responds to; the main job."""
     from mammi.concepts import ConceptSet
@@ -175,7 +206,7 @@ def annotate(
     places = None if masks is None else MaskSet.read(masks)
     if places is not None:
         err.print(str(places), markup=False, soft_wrap=True)
-    network = _target(target, weights, device, channels, size, mean, std, resize)
+    network = _target(target, weights, device, channels, size, mean, std, resize, sae)
     annotator = create_vlm(vlm, device=device, commercial=commercial)
     for note in annotator.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)

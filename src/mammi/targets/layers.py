@@ -131,12 +131,15 @@ def default_pooling(layout: Layout | None, *, has_class_token: bool = False) -> 
 def n_prefix_tokens(model: nn.Module) -> int:
     """Return how many tokens come before those of the patches, 0 if the first is not a class token.
 
-    Knows timm (``cls_token``, ``num_prefix_tokens``), torchvision (``class_token``) and the common ``cls_token``.
+    Knows timm (``cls_token``, ``num_prefix_tokens``), torchvision (``class_token``) and the common ``cls_token``, with
+    transformers' ``distillation_token`` and ``register_tokens`` behind it.
     """
     for module in model.modules():
         for key in ("cls_token", "class_token"):
             if isinstance(getattr(module, key, None), Tensor):
-                return int(getattr(module, "num_prefix_tokens", 1))
+                more = [getattr(module, name, None) for name in ("distillation_token", "register_tokens")]
+                others = sum(int(tokens.shape[1]) for tokens in more if isinstance(tokens, Tensor) and tokens.ndim == 3)
+                return int(getattr(module, "num_prefix_tokens", 1 + others))
     return 0
 
 
@@ -166,9 +169,13 @@ def list_layers(target: "Target | nn.Module", preprocessing: TargetPreprocessing
             f"{type(model).__name__} refuses one film as a {tuple(film.shape)} batch "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): give the channels and size it takes"
         ) from error
-    # A smaller second look is cheap, but deep maps of small inputs have no room left to shrink.
+    # A smaller second look is cheap, but deep maps of small inputs have no room left to shrink. It is one at two films,
+    # so that what has no row per film (a table of positions, windows) is not taken for what has.
     step = -64 if min(height, width) >= 192 else 64
-    others, _ = _record(model, torch.zeros(1, preprocessing.channels, height + step, width + step, device=device))
+    others, refused = _record(model, torch.zeros(2, preprocessing.channels, height + step, width + step, device=device))
+    if refused is not None:
+        same, _ = _record(model, torch.zeros(2, *film.shape[1:], device=device))
+        others = same | others
     layers = [
         _describe(name, module, seen.get(name), others.get(name), seen, preprocessing.size)
         for name, module in model.named_modules()
@@ -252,7 +259,8 @@ def _describe(
         return LayerInfo(name, kind, None, None, 0, "none", 0, "it is not called in a forward pass")
     if seen.shape is None:
         return LayerInfo(name, kind, None, None, 0, "none", seen.n_calls, seen.reason)
-    if len(seen.shape) < 2 or seen.shape[0] != 1:
+    per_film = other is None or other.shape is None or other.shape[:1] == (2,)
+    if len(seen.shape) < 2 or seen.shape[0] != 1 or not per_film:
         reason = f"its output {seen.shape} has no row per image (windows or a scalar)"
         return LayerInfo(name, kind, seen.shape, None, 0, "none", seen.n_calls, reason)
     hint = _hint(name, module, seen.shape, everything)

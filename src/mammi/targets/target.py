@@ -12,8 +12,10 @@ from mammi.errors import ImageError, InputError, TargetError
 from mammi.factory_file import is_factory_spec, split_factory_spec
 from mammi.functional.fingerprint import fingerprint_module, fingerprint_value
 from mammi.functional.precision import check_precision, lowered
+from mammi.targets.built import Built, clean_names, declared, declared_corpora, undeclared
 from mammi.targets.preprocessing import PilPreprocessing, Preprocessing, TargetPreprocessing
-from mammi.targets.sources import Built, clean_names, declared, targets, undeclared
+from mammi.targets.sources import targets
+from mammi.targets.sparse_autoencoder import attached
 from mammi.types import Film
 from mammi.weights_file import load_weights, read_weights
 
@@ -40,7 +42,7 @@ class Target:
         source: the arguments of `create_target` that make it again, paths absolute; None if it was made from a module.
         precision: in which numbers ``model`` computes, one of `mammi.functional.precision.PRECISIONS`.
         base: of a copy with other weights, the ``source`` of what it is a copy of.
-        training_corpora: collections of films it was trained on, as far as its source states them.
+        training_corpora: data sets it was trained on, as far as its source or the user's file says.
     """
 
     name: str
@@ -119,14 +121,16 @@ def create_target(
     std: float | Sequence[float] | None = None,
     resize: str | None = None,
     output_names: Sequence[str] | None = None,
+    sae: Mapping[str, str | Path] | None = None,
 ) -> Target:
     """Make the network under study.
 
     Args:
-        spec: ``"phantom"``, ``"phantom:shortcut"``, ``"torchvision:NAME"``, ``"timm:NAME"``, ``"path/file.py:NAME"`` or
-            an ``nn.Module``.
-        weights: a ``.safetensors`` or torch file; for torchvision and timm also ``"pretrained"`` (downloads) or
-            ``"random"``.
+        spec: ``"phantom"``, ``"phantom:shortcut"``, ``"torchvision:NAME"``, ``"timm:NAME"``, ``"xrv:NAME"``,
+            ``"monai:NAME"``, ``"transformers:FOLDER"`` or ``"transformers:organisation/name"``,
+            ``"path/file.py:NAME"`` or an ``nn.Module``.
+        weights: a ``.safetensors`` or torch file; for the libraries' networks also ``"pretrained"`` (downloads) or
+            ``"random"``; a model of transformers brings its own.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
         channels: 1 or 3; this and the four below replace what the network declares about its input.
         size: height and width, or one number for both.
@@ -134,6 +138,7 @@ def create_target(
         std: divided by after that.
         resize: ``"squash"``, ``"crop"`` or ``"pad"``, see `Preprocessing`.
         output_names: one name per output, replaces what the network declares.
+        sae: files of sparse autoencoders by the layer that they read; the latents become the layers ``sae.LAYER``.
 
     Returns:
         The target, in ``eval()`` mode. A module given as ``spec`` is used itself, not copied.
@@ -159,9 +164,12 @@ def create_target(
     except (RuntimeError, AssertionError, ValueError) as error:
         raise TargetError(f"{name} cannot run on {device!r} ({_first_line(error)}): try device='cpu'") from error
     n_outputs = _dry_run(model, preprocessing, name, device)
+    if sae is not None:
+        model, told = attached(model, preprocessing, name, sae)
+        notes += told
     names = _names(output_names, built.output_names, n_outputs, name, notes)
     fingerprint = fingerprint_value([fingerprint_module(model), preprocessing.to_dict()])
-    source = None
+    source: dict[str, Any] | None = None
     if not isinstance(spec, nn.Module):
         settings = {"channels": channels, "size": size, "mean": mean, "std": std, "resize": resize}
         source = {
@@ -169,7 +177,10 @@ def create_target(
             "weights": _absolute_weights(weights),
             "output_names": output_names,
         } | settings
-    return Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes), source)
+        if sae is not None:  # only then: the runs of older versions know no such setting
+            source["sae"] = {layer: str(Path(file).expanduser().resolve()) for layer, file in sae.items()}
+    target = Target(name, model, preprocessing, names, n_outputs, fingerprint, device, tuple(notes), source)
+    return replace(target, training_corpora=built.training_corpora)
 
 
 def _again(name: str, source: Mapping[str, Any], device: str, fingerprint: str, precision: str) -> Target:
@@ -196,7 +207,9 @@ def _again_with_weights(sent: dict[str, Any], weights: dict[str, Tensor]) -> Tar
 
 def _absolute(spec: str) -> str:
     if not is_factory_spec(spec):
-        return spec
+        scheme, colon, rest = spec.partition(":")
+        folder = Path(rest).expanduser()
+        return f"{scheme}{colon}{folder.resolve()}" if rest and folder.is_dir() and scheme == "transformers" else spec
     path, name = split_factory_spec(spec)
     return f"{path.resolve()}:{name}"
 
@@ -211,7 +224,8 @@ def _absolute_weights(weights: str | Path | None) -> str | None:
 def _build(spec: str | nn.Module, weights: str | None) -> Built:
     if isinstance(spec, nn.Module):
         notes = () if weights is None else load_weights(spec, read_weights(Path(weights).expanduser()), repr(weights))
-        return replace(Built(spec, *declared(spec, None, "module")), notes=notes)
+        corpora = declared_corpora(spec, None, "module")
+        return Built(spec, *declared(spec, None, "module"), notes, corpora)
     if is_factory_spec(spec):
         return targets.get("file.py").make(spec, weights)
     scheme, _, rest = spec.partition(":")
