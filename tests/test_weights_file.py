@@ -1,5 +1,7 @@
+import base64
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,54 @@ def test_what_lies_beside_the_weights_is_given_too(tmp_path, small):
     assert rest == {"config": {"size": 224}, "epoch": 3}
     torch.save(small.state_dict(), tmp_path / "bare.pt")
     assert read_checkpoint(tmp_path / "bare.pt")[1] == {}
+
+
+#: ``{"config": {"scale": [0.8, 1.1], "nested": [[1, "a"], {"on": True, "off": None}]}}`` as OmegaConf 2.3 makes it, its
+#: lists left as they are, pickled (protocol 2), deflated.
+OMEGA = (
+    "eNptk9lS1EAUhocdwrAoi4KIuwZFGHdcEUFxBEaNW0QxZjI904GQ8E8SlIuu0gur4BH0Db30DTydTCSxyE063X2+/z9LvjUL5PT2XC5neW7Vrq"
+    "FJoFnV22jDt0yHocXyNlnNlKdTju0H8TVlmZbz8RKtE9/RJtCu6l0UZmyywKyYgYmOVGjZ9JlCAYFpu6y+0riioJNiuwQUVe+k2DqrGsHOFkO3"
+    "RS/brSlz7o6CvN5Nh155nVlBfN5jGUY5tJ3Adg1Dkb4U9EYIbyuwPdd00Lert9D3BttBP2+JMqo6Zs3HIYHDupJ8GnXPCzCwp/dG+r7nbLO6YZ"
+    "kWZxi0LM9xSJSIvlJhVTN0goptkdhQxkC8N/wDRzQcjWyQbOx0JOvUo5wwqufpCnPYJnMbCR3j+bCsd8j6bZl12sZYqnqS3yj8Ai2Twh+n4o0L"
+    "nFB5B5eFPClwSuXdPM97+DDv2+X9vIlTuqf5wB4f5EOcHJ7RcJaP0JVIkY9xCTkncD6BXBBQs5CSZEykGBc1XEozSlHKBjkMpPNJgcskPO7TGa"
+    "2nVN7C26IZc5kfsAqmuRyZgsCVRPSqwLVEtDd2Pi1Vr6dUb2i4Saqj/5yP88k13FIj2IzA7QR2R+BuFraUk7B7Kdh9DQ8ysIKEzaqportehfly"
+    "AEu0UPCQyHMCj0jl/7neH+d5urQg8LghX0qpP0mpL2p4GqnO6K2ycts0r8WlJtqSKs8ElmQuErYssJKFRR0tpWDPNbyIYbyoNxHOxMuwzGhLtl"
+    "YTeJUU5rXAm2xrY9rbFO2dBj0zHwXZw/eq3ix/LherkcUPAh8Ti2sCnzIW+aqEGinoZw1mBNN4cZfmXP6YXrWKOF9LoJLAmEA1CytLWC0F4xrs"
+    "BFYKy2GUayhnbQ3rakTcEHAS4qaAe0A7vBRxSwMiYhsvLs7+/imfX41m1AX8BBUIhAc0YzuF+qLh6z7qT4KS3ZjmhdCf+gvJ87ei"
+)
+
+
+def test_settings_of_omegaconf_are_read_without_it(tmp_path):
+    settings = zlib.decompress(base64.b64decode("".join(OMEGA)))
+    with zipfile.ZipFile(tmp_path / "settings.tar", "w") as archive:
+        torch.save({}, tmp_path / "empty.tar")
+        with zipfile.ZipFile(tmp_path / "empty.tar") as empty:
+            for name in empty.namelist():
+                archive.writestr(name, settings if name.endswith("data.pkl") else empty.read(name))
+    from mammi.weights_file import _plain, _torch_load
+
+    wanted = {"scale": [0.8, 1.1], "nested": [[1, "a"], {"on": True, "off": None}]}
+    assert _plain(_torch_load(tmp_path / "settings.tar")) == {"config": wanted}
+
+
+def test_a_stand_in_for_a_setting_runs_nothing(tmp_path):
+    class Eval:
+        def __reduce__(self):
+            return dict, ([("a", 1)],)
+
+    torch.save({"model": {"w": torch.ones(1)}, "config": Eval()}, tmp_path / "w.tar")
+    assert read_checkpoint(tmp_path / "w.tar")[1] == {"config": None}
+
+
+def test_a_checkpoint_of_a_training_run_is_read_whatever_lies_beside_the_weights(tmp_path, small):
+    optimizer = torch.optim.AdamW(small.parameters())
+    sum(parameter.sum() for parameter in small.parameters()).backward()
+    optimizer.step()
+    whole = {"model": small.state_dict(), "optimizer": optimizer.state_dict(), "train_loss": torch.tensor(0.5)}
+    torch.save(whole | {"epoch": 7, "seen": (1, 2)}, tmp_path / "w.tar")
+    state, rest = read_checkpoint(tmp_path / "w.tar")
+    assert set(state) == set(small.state_dict())
+    assert rest == {"train_loss": None, "epoch": 7, "seen": [1, 2]}
 
 
 def test_the_error_is_of_the_room_that_asked(tmp_path):

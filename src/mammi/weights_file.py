@@ -16,6 +16,14 @@ __all__ = ["load_weights", "match_prefix", "read_checkpoint", "read_weights"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+#: What OmegaConf's lists and all that hangs on them name in a torch file. Hydra's training scripts save such settings
+#: beside the weights; here each becomes an inert `_Setting`, so that neither OmegaConf nor any code of the file is run.
+_SETTINGS = (
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean")),
+    *("omegaconf.listconfig.ListConfig", "omegaconf.dictconfig.DictConfig"),
+    *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata", "typing.Any"),
+    *(f"builtins.{kind}" for kind in ("dict", "list", "int", "float", "str", "bool")),
+)
 _WAY_OUT = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -45,8 +53,8 @@ def read_checkpoint(path: Path, *, error: type[MammiError] = TargetError) -> tup
         error: what to raise.
 
     Returns:
-        Tensors by name, as stored; and the other entries of the file, plain numbers, texts, lists and mappings; empty
-        for a bare state dict and for safetensors.
+        Tensors by name, as stored; and the other entries of the file but the optimizer's, plain numbers, texts, lists
+        and mappings, OmegaConf's too; empty for a bare state dict and for safetensors.
 
     Raises:
         MammiError: as `read_weights` does.
@@ -78,9 +86,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     loaded = _torch_load(path)
     state = _state_dict(loaded, path)
-    bare = not isinstance(loaded, dict) or any(isinstance(value, Tensor) for value in loaded.values())
-    rest = {} if bare else {str(key): value for key, value in loaded.items() if key not in _WRAPPERS}
-    return state, rest
+    if not isinstance(loaded, dict) or _wrapped(loaded) is None:
+        return state, {}
+    return state, {str(key): _plain(value) for key, value in loaded.items() if key not in (*_WRAPPERS, "optimizer")}
 
 
 def match_prefix(names: set[str], expected: set[str]) -> str:
@@ -182,7 +190,9 @@ def _torch_load(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*TypedStorage is deprecated", category=UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            inert: list[Any] = [(_Setting, name) for name in _SETTINGS] + [(_no_entries, "collections.defaultdict")]
+            with torch.serialization.safe_globals(inert):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         text = str(error)
         if "weights_only" in text or "Weights only" in text or "GLOBAL" in text:
@@ -197,9 +207,7 @@ def _torch_load(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
 
 def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - whatever was saved
     for _ in range(2):
-        if not isinstance(loaded, dict) or any(isinstance(value, Tensor) for value in loaded.values()):
-            break
-        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        inner = _wrapped(loaded) if isinstance(loaded, dict) else None
         if inner is None:
             break
         loaded = inner
@@ -213,3 +221,39 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 -
             f"{', '.join(_WRAPPERS)}"
         )
     return tensors
+
+
+def _wrapped(loaded: dict[Any, Any]) -> dict[Any, Any] | None:
+    """Return the state dict inside a training checkpoint, whose other entries may be tensors (a loss, say)."""
+    inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)]
+    bare = any(isinstance(value, Tensor) for value in loaded.values())
+    return next((found for found in inner if not bare or any(isinstance(v, Tensor) for v in found.values())), None)
+
+
+class _Setting:
+    """Stands where a file names a class of OmegaConf; keeps what it held and does nothing."""
+
+    def __init__(self, *_: object) -> None:
+        self.held: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.held = state
+
+
+def _no_entries(*_: object) -> dict[Any, Any]:
+    """Stand where a file calls ``defaultdict``."""
+    return {}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - whatever was saved
+    """Turn settings into plain numbers, texts, lists and mappings; what is none of these becomes None."""
+    if isinstance(value, _Setting):
+        held = value.held if isinstance(value.held, dict) else {}
+        return _plain(held.get("_content", held.get("_val")), depth)
+    if depth > 20:  # a settings file that holds itself
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, depth + 1) for inner in value]
+    return value if isinstance(value, bool | int | float | str) else None
