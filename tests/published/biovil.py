@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tests.published.vlm_row import Published
 from torch.nn import functional
-
-from published.vlm_row import Published
 
 IMAGE = {False: "biovil_image_resnet50_proj_size_128.pt", True: "biovil_t_image_model_proj_size_128.pt"}
 NAME = {False: "microsoft/BiomedVLP-CXR-BERT-specialized", True: "microsoft/BiomedVLP-BioViL-T"}

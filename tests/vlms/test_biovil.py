@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.published import biovil
+from tests.published.vlm_row import TEXTS, largest, measure, pictures
 
 from mammi.errors import VlmError
 from mammi.types import Film, PatchVlm
 from mammi.vlms import create_vlm
-from published import biovil
-from published.vlm_row import TEXTS, largest, measure, pictures
 
 pytest.importorskip("transformers")
 pytest.importorskip("torchvision")

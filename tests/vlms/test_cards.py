@@ -24,6 +24,16 @@ def test_every_card_is_whole(known):
         assert find_card(spec.replace("*", "x")).title == card.title
 
 
+def test_a_copied_folder_is_known_by_the_name_of_its_repository():
+    assert find_card("transformers:models/medsiglip-448").title == "MedSigLIP"
+    assert find_card("transformers:/data/XraySigLIP__vit-l-16-siglip-384__webli/").title == "XraySigLIP"
+    copied = find_card("open_clip:local-dir:/m/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224")
+    assert copied.title == "BiomedCLIP"
+    assert copied.name.startswith("open_clip:local-dir:")
+    for other in ("transformers:models/other", "open_clip:local-dir:/m/medsiglip-448", "transformers:medsiglip-448"):
+        assert find_card(other).title == ""
+
+
 def test_no_two_cards_answer_to_one_spec():
     specs = [spec for known in known_models() for spec in known.specs]
     assert len(specs) == len(set(specs))

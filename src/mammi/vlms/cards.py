@@ -59,12 +59,20 @@ def known_models() -> tuple[KnownModel, ...]:
 def find_card(spec: str) -> VlmCard:
     """Return the card of ``spec``, under its own name; an empty one if the model is not known.
 
+    A folder on this machine is known by its own name, if it is that of the repository it was copied from.
+
     >>> find_card("transformers:vinid/plip").title, find_card("mine.py:create").licence
     ('PLIP', 'not stated')
     """
     for known in known_models():
         if any(fnmatchcase(spec, pattern) for pattern in known.specs):
             return replace(known.card, name=spec)
+    scheme, _, rest = spec.partition(":")
+    folder = rest.removeprefix("local-dir:").rstrip("/").rpartition("/")[2]
+    for known in known_models() if "/" in rest else ():
+        for pattern in known.specs:
+            if pattern.startswith(f"{scheme}:") and "/" in pattern and fnmatchcase(folder, pattern.rpartition("/")[2]):
+                return replace(known.card, name=spec)
     return VlmCard(spec)
 
 
