@@ -91,8 +91,8 @@ def test_colour_counts_and_grey_is_repeated(folder):
     colour = np.random.default_rng(1).random((40, 50, 3)).astype(np.float32)
     grey = Film(colour[..., 0])
     views = [annotator.view(film) for film in (Film(colour), Film(colour[..., ::-1].copy()), grey)]
-    rows = annotator.embed_images(torch.stack(views))
-    assert largest(rows[:1], rows[1:2]) > 1e-3
+    rows = annotator.embed_images(torch.stack(views[:2]))
+    assert largest(rows[:1], rows[1:]) > 1e-3
     assert torch.equal(views[2], annotator.view(Film(np.repeat(colour[..., :1], 3, axis=2))))
 
 
