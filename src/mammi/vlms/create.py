@@ -20,6 +20,7 @@ from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
 from mammi.vlms.medclip import load_medclip
+from mammi.vlms.musk import load_musk
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
@@ -181,3 +182,13 @@ def _biovil(rest: str, spec: str, device: str, card: VlmCard, weights: str | Non
 )
 def _conch(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_conch(rest, spec, device, card)
+
+
+@vlms.register(
+    "musk",
+    "MUSK for histology: 'musk:FILE' or 'musk:FOLDER', with its tokenizer.json beside it",
+    needs=("transformers", "torchvision"),
+    extra="transformers,torchvision",
+)
+def _musk(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_musk(rest, spec, device, card)
