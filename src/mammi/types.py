@@ -146,7 +146,14 @@ class Vlm(Protocol):
 
 @runtime_checkable
 class PatchVlm(Vlm, Protocol):
-    """A vision-language model that also places single patches of a film in the space of the texts."""
+    """A vision-language model that also places single patches of a film in the space of the texts.
+
+    Attributes:
+        patch_offset: how far down and to the right patches look away from the middles of their shares, in pixels of the
+            input: ``(0, 0)`` for patches cut out side by side, about minus half a patch for padded convolutions.
+    """
+
+    patch_offset: tuple[float, float]
 
     def encode_patches(self, images: "Tensor") -> "Tensor":
         """Embed every patch: ``(n, ...) -> (n, d_embed, rows, columns)``; the patches share the input evenly."""

@@ -10,7 +10,10 @@ from PIL import Image
 from tests.published import biovil
 from tests.published.vlm_row import TEXTS, largest, measure, pictures
 
+from mammi.capture import plan_layers, plan_maps
 from mammi.errors import VlmError
+from mammi.explain.receptive import cell_offset
+from mammi.targets import create_target
 from mammi.types import Film, PatchVlm
 from mammi.vlms import create_vlm
 
@@ -141,6 +144,13 @@ def test_placement_is_where_a_film_comes_to_lie(vlm, height, width):
     rows, columns = (view > 0.5).nonzero(as_tuple=True)
     assert float(rows.float().mean()) + 0.5 == pytest.approx(top + (height // 2 + 20) * tall / height, abs=1)
     assert float(columns.float().mean()) + 0.5 == pytest.approx(left + (width // 3 + 20) * wide / width, abs=1)
+
+
+def test_patches_look_where_the_offset_says(vlm):
+    """Measured on the network itself, in the way that maps of targets are laid on films."""
+    target = create_target(vlm.model.image.trunk, channels=3, size=(96, 128))
+    found = cell_offset(target, plan_maps(target, plan_layers(target, ["7"]))[0])
+    assert found == pytest.approx(vlm.model.patch_offset, abs=1)
 
 
 def test_a_model_without_patches_says_so():

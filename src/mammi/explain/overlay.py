@@ -32,13 +32,14 @@ def overlay(
     values: NDArray[np.floating],
     *,
     name: str,
-    unit: UnitId,
     value: float,
+    unit: UnitId | None = None,
     meaning: str = "activation",
+    key: str = "orange: above 0, blue: below",
     share: float = SHARE,
     scale: float | None = None,
 ) -> bytes:
-    """Draw where a unit is strong on a film.
+    """Draw where a map is strong on a film.
 
     The colour is orange where the map is above 0 and blue where it is below, the more opaque the larger; the line runs
     around the ``share`` of the film where the map is largest in size. What the network never saw is dark and hatched.
@@ -48,9 +49,10 @@ def overlay(
         film: grey or colour, shown in grey.
         values: shape of the film, floating; NaN where it was not seen.
         name: the concept, written on the picture; smaller, then shortened, where it does not fit.
-        unit: which unit.
-        value: what is said of it, in words ``meaning``.
+        value: what is said of the film, in words ``meaning``.
+        unit: which unit, if it is a unit's map.
         meaning: what ``value`` is, for example ``"activation"`` or ``"contribution"``.
+        key: what the colours stand for.
         share: of the film inside the line, in (0, 1).
         scale: the size of map that is drawn strongest, so that several pictures compare; its own largest by default.
 
@@ -75,8 +77,8 @@ def overlay(
     picture.paste(layers, ((picture.width - width) // 2, _TOP))
     lines = [
         (name, 20, 5, _TEXT),
-        (f"unit {unit}   {meaning} {value:+.3g}", 14, 31, _TEXT),
-        ("orange: above 0, blue: below, strongest " + f"{max(own, 0):.3g}", 11, picture.height - 32, _QUIET),
+        ((f"unit {unit}   " if unit is not None else "") + f"{meaning} {value:+.3g}", 14, 31, _TEXT),
+        (f"{key}, strongest {max(own, 0):.3g}", 11, picture.height - 32, _QUIET),
         (f"line: strongest {share:.0%} of what was seen{seen}", 11, picture.height - 17, _QUIET),
     ]
     pen = ImageDraw.Draw(picture)

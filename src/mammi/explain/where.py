@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from mammi.explain.gradients import Attached, leaf_at, pooled_at
 from mammi.explain.receptive import cell_offset
 from mammi.targets import Target
 from mammi.targets.layers import evaluating
-from mammi.targets.preprocessing import Preprocessing
+from mammi.targets.preprocessing import Placement
 from mammi.types import Film
 
-__all__ = ["UnitMaps", "cell_maps", "lay_on_film", "unit_maps", "with_maps"]
+__all__ = ["Lying", "UnitMaps", "cell_maps", "lay_on_film", "unit_maps", "with_maps"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,22 @@ def cell_maps(
     return _gradient_maps(target, plan, with_maps(target, at), views, chosen)
 
 
+class Lying(Protocol):
+    """Tells where films come to lie on an input; `Preprocessing` does."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        ...
+
+    def placement(self, height: int, width: int) -> Placement:
+        """Return where a film of this size lies there."""
+        ...
+
+
 def lay_on_film(
     cells: Tensor,
-    preprocessing: Preprocessing,
+    preprocessing: Lying,
     shape: tuple[int, int],
     size: tuple[int, int] | None = None,
     *,
@@ -129,7 +143,7 @@ def lay_on_film(
 
     Args:
         cells: shape ``(..., rows, columns)``, floating; the cells cover the network's input.
-        preprocessing: a declared `Preprocessing`, see `declared_preprocessing`.
+        preprocessing: a declared `Preprocessing`, see `declared_preprocessing`, or what else tells where films lie.
         shape: height and width of the film, in pixels.
         size: rows and columns of the result, a grid over the whole film; ``shape`` by default.
         offset: how far down and to the right the cells look away from the middles of their shares of the input, in pixels

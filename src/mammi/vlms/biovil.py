@@ -64,8 +64,8 @@ class _Patches(nn.Module):
             patches = self.reduce(patches)
             no_previous = self.missing.expand(len(patches), -1, *patches.shape[2:])
             patches = torch.cat([patches, no_previous], dim=1)
-        patches = self.project(patches)
-        return patches
+        projected: Tensor = self.project(patches)
+        return projected
 
 
 def _view(image: Image.Image, side: int) -> Tensor:
@@ -93,6 +93,9 @@ class BioVil(TwoTowers):
         text: CXR-BERT.
         side: pixels of the square input.
     """
+
+    #: Five layers of stride 2, padded on either side: patch i looks around pixel 32 i, and its share's middle is 15.5 on.
+    patch_offset = (-15.5, -15.5)
 
     def __init__(self, patches: nn.Module, text: BertTower, side: int) -> None:
         super().__init__(patches, text, partial(_view, side=side))

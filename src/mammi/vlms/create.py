@@ -14,11 +14,13 @@ from mammi.vlms.annotator import Annotator, check_vlm
 from mammi.vlms.biovil import load_biovil
 from mammi.vlms.cards import find_card, refuse_commerce
 from mammi.vlms.chexzero import load_chexzero
+from mammi.vlms.conch import load_conch
 from mammi.vlms.flair import load_flair
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
 from mammi.vlms.medclip import load_medclip
+from mammi.vlms.musk import load_musk
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
@@ -170,3 +172,23 @@ def _flair(rest: str, spec: str, device: str, card: VlmCard, weights: str | None
 )
 def _biovil(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_biovil(rest, spec, device, card)
+
+
+@vlms.register(
+    "conch",
+    "CONCH for histology: 'conch:FILE' or 'conch:FOLDER', with its tokenizer beside it",
+    needs=("open_clip", "timm", "transformers"),
+    extra="open-clip,timm,transformers",
+)
+def _conch(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_conch(rest, spec, device, card)
+
+
+@vlms.register(
+    "musk",
+    "MUSK for histology: 'musk:FILE' or 'musk:FOLDER', with its tokenizer.json beside it",
+    needs=("transformers", "torchvision"),
+    extra="transformers,torchvision",
+)
+def _musk(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_musk(rest, spec, device, card)
