@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-#: timm's names of the two towers, and their width and depth.
-TOWERS = {"full": ("vit_base_patch16_224", 768, 12), "tiny": ("vit_tiny_patch16_224", 192, 12)}
+#: timm's names of the vision towers, their width, depth, heads and side in pixels.
+TOWERS = {"full": ("vit_base_patch16_224", 768, 12, 12, 224), "tiny": ("test_vit", 64, 6, 2, 160)}
 BERT = {"full": (768, 12, 3072, 30522, 512), "tiny": (128, 2, 96, 256, 300)}
 BERT_NAME = "BiomedNLP-BiomedBERT-base-uncased-abstract"
 #: The preprocessor configuration that is published with each: open_clip's defaults, or SigLIP's.
@@ -65,7 +65,7 @@ def vit_shapes(prefix, width, layers, tokens, patch, cls):
         (f"{prefix}patch_embed.proj.bias", (width,)),
     ]
     for i in range(layers):
-        found += by_hand.block_shapes(f"{prefix}blocks.{i}.", width, 4 * width, "timm")
+        found += by_hand.block_shapes(f"{prefix}blocks.{i}.", width, (3 if width == 64 else 4) * width, "timm")
     return [*found, *by_hand.norm(f"{prefix}norm", width)]
 
 
@@ -87,9 +87,9 @@ def bert_shapes(prefix, sizes):
 
 
 def make_biomedclip(folder, size):
-    (timm_name, width, layers), bert = TOWERS[size], BERT[size]
+    (timm_name, width, layers, _, side), bert = TOWERS[size], BERT[size]
     embed = 512
-    shapes = [("logit_scale", ()), *vit_shapes("visual.trunk.", width, layers, 197, 16, cls=True)]
+    shapes = [("logit_scale", ()), *vit_shapes("visual.trunk.", width, layers, (side // 16) ** 2 + 1, 16, cls=True)]
     shapes += [("visual.head.proj.weight", (embed, width)), *bert_shapes("text.transformer.", bert)]
     middle = (bert[0] + embed) // 2
     shapes += [("text.proj.0.weight", (middle, bert[0])), ("text.proj.2.weight", (embed, middle))]
@@ -110,27 +110,27 @@ def make_biomedclip(folder, size):
     vision = {"timm_model_name": timm_name, "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear"}
     text = {"hf_model_name": f"microsoft/{BERT_NAME}", "hf_tokenizer_name": f"microsoft/{BERT_NAME}"}
     text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 256}
-    config = {"embed_dim": embed, "vision_cfg": vision | {"image_size": 224}, "text_cfg": text}
+    config = {"embed_dim": embed, "vision_cfg": vision | {"image_size": side}, "text_cfg": text}
     return save(folder, config, CLIP_PIXELS, state)
 
 
 def biomedclip_images(folder, pictures):
-    _, state = opened(folder)
+    config, state = opened(folder)
+    tower = next(sizes for sizes in TOWERS.values() if sizes[0] == config["vision_cfg"]["timm_model_name"])
     rows = []
     for picture in pictures:
-        x = vit(state, "visual.trunk.", pixels_of(picture, 224), "gelu")
+        x = vit(state, "visual.trunk.", pixels_of(picture, tower[4]), tower[3])
         rows.append(state["visual.head.proj.weight"] @ x[0, 0])
     return torch.stack(rows)
 
 
-def vit(state, prefix, pixels, activation):
-    width = state[f"{prefix}norm.weight"].shape[0]
+def vit(state, prefix, pixels, heads):
     x = by_hand.patches(state[f"{prefix}patch_embed.proj.weight"], pixels) + state[f"{prefix}patch_embed.proj.bias"]
     if f"{prefix}cls_token" in state:
         x = torch.cat([state[f"{prefix}cls_token"], x], dim=1)
     x = x + state[f"{prefix}pos_embed"]
     for i in range(chexzero.depth(state, f"{prefix}blocks.")):
-        x = by_hand.block(state, f"{prefix}blocks.{i}.", x, width // 64, "timm", activation, 1e-6)
+        x = by_hand.block(state, f"{prefix}blocks.{i}.", x, heads, "timm", "gelu", 1e-6)
     return by_hand.layer_norm(state, f"{prefix}norm", x, 1e-6)
 
 
@@ -198,13 +198,10 @@ def plain_texts(folder, texts):
 
 
 def make_siglip(folder, size):
-    full = size == "full"
-    width, layers, words = (768, 12, 32000) if full else (192, 12, 1024)
-    timm_name = "vit_base_patch16_siglip_224" if full else "vit_tiny_patch16_224"
-    if not full:
-        raise NotImplementedError
+    width, layers, words = 768, 12 if size == "full" else 1, 32000  # timm has no smaller tower of this kind
+    timm_name = "vit_base_patch16_siglip_224"
     trunk = "visual.trunk."
-    shapes = [("logit_scale", ()), ("logit_bias", ()), *vit_shapes(trunk, width, layers, 196, 16, cls=False)]
+    shapes = [("logit_scale", ()), ("logit_bias", ()), *vit_shapes(trunk, width, 12, 196, 16, cls=False)]
     shapes += [(f"{trunk}attn_pool.latent", (1, 1, width)), *by_hand.affine(f"{trunk}attn_pool.q", width, width)]
     shapes += [
         *by_hand.affine(f"{trunk}attn_pool.kv", 2 * width, width),
@@ -234,7 +231,7 @@ def siglip_images(folder, pictures):
     _, state = opened(folder)
     pool, rows = "visual.trunk.attn_pool.", []
     for picture in pictures:
-        x = vit(state, "visual.trunk.", pixels_of(picture, 224, 0.5, 0.5, squash=True), "gelu")
+        x = vit(state, "visual.trunk.", pixels_of(picture, 224, 0.5, 0.5, squash=True), 12)
         k, v = by_hand.linear(state, f"{pool}kv", x).chunk(2, dim=-1)
         q = by_hand.linear(state, f"{pool}q", state[f"{pool}latent"])
         x = by_hand.linear(state, f"{pool}proj", by_hand.attend(q, k, v, x.shape[-1] // 64))
