@@ -26,7 +26,7 @@ def fill(shapes, seed=0):
             values = torch.full(shape, 4.6052)
         elif len(shape) == 1 and name.endswith("weight"):
             values = 1 + 0.2 * values  # a norm
-        elif len(shape) == 1:
+        elif len(shape) < 2:
             values = 0.1 * values
         elif "embed" not in name or "patch" in name:
             values = values / (values[0].numel() ** 0.5)
