@@ -44,22 +44,24 @@ def make(variant, folder, size, data=("upmc_wo_period",), called=True, whole=Tru
     draw = Draw(3)
     stem, shapes, head = blocks(variant, size)
     prefix = "image_encoder."
-    draw.linear(f"{prefix}_conv_stem", stem, 3, 3, 3, bias=False, scale=1.5)
+    draw.linear(f"{prefix}_conv_stem", stem, 3, 3, 3, bias=False)
     draw.batch_norm(f"{prefix}_bn0", stem)
     for index, (kernel, _, widening, into, out) in enumerate(shapes):
         block, inner = f"{prefix}_blocks.{index}", into * widening
         if widening > 1:
-            draw.linear(f"{block}._expand_conv", inner, into, 1, 1, bias=False, scale=1.5)
+            draw.linear(f"{block}._expand_conv", inner, into, 1, 1, bias=False)
             draw.batch_norm(f"{block}._bn0", inner)
-        draw.linear(f"{block}._depthwise_conv", inner, 1, kernel, kernel, bias=False, scale=1.5)
+        draw.linear(f"{block}._depthwise_conv", inner, 1, kernel, kernel, bias=False)
         draw.batch_norm(f"{block}._bn1", inner)
         squeezed = max(1, int(into * 0.25))
         draw.linear(f"{block}._se_reduce", squeezed, inner, 1, 1)
         draw.linear(f"{block}._se_expand", inner, squeezed, 1, 1)
-        draw.linear(f"{block}._project_conv", out, inner, 1, 1, bias=False, scale=1.5)
+        draw.linear(f"{block}._project_conv", out, inner, 1, 1, bias=False)
         draw.batch_norm(f"{block}._bn2", out)
-    draw.linear(f"{prefix}_conv_head", head, shapes[-1][-1], 1, 1, bias=False, scale=1.5)
+        draw.state[f"{block}._bn2.weight"] *= 0.5  # what forty skips add stays in bounds
+    draw.linear(f"{prefix}_conv_head", head, shapes[-1][-1], 1, 1, bias=False)
     draw.batch_norm(f"{prefix}_bn1", head)
+    settle(draw, shapes, SCALES[variant][2])
     d_embed = 512 if size == "full" else 24
     words = draw_bert(draw, "text_encoder.text_encoder.", size, position_ids=False)
     draw.linear("image_projection.projection", d_embed, head)
@@ -80,13 +82,27 @@ def images_of(variant, folder, images):
     return F.linear(rows, state["image_projection.projection.weight"], state["image_projection.projection.bias"])
 
 
-def features(part, shapes, side, x):
+def settle(draw, shapes, side):
+    """Give batch norms the statistics of a picture, roughly, as training does; else deep networks drown or explode."""
+    part = {name.removeprefix("image_encoder."): value for name, value in draw.state.items()}
+
+    def observe(x, name):
+        spread = 0.6 + torch.rand(x.shape[1], generator=draw.generator)
+        part[f"{name}.running_var"].copy_(x.square().mean((0, 2, 3)) * spread + x.square().mean())
+        part[f"{name}.running_mean"].copy_(x.mean((0, 2, 3)) * spread)
+
+    features(part, shapes, side, F.interpolate(draw.normal(2, 3, 9, 8), (256, 256), mode="bicubic"), observe)
+
+
+def features(part, shapes, side, x, observe=None):
     """EfficientNet by its formulas, padded as a square of ``side``; one picture at a time."""
 
     def silu(x):
         return x * torch.sigmoid(x)
 
     def norm(x, name):
+        if observe is not None:
+            observe(x, name)
         return batch_norm(x, part, name, 1e-3)
 
     def padded(x, name, stride, side, groups=1):

@@ -193,7 +193,7 @@ def _corpora(beside: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], st
     """
     named = setting(beside, "data_train")
     if isinstance(named, Mapping) and named:
-        return tuple(_CORPORA.get(name, name) for name in named), ""
+        return tuple(_CORPORA.get(str(name), str(name)) for name in named), ""
     every = tuple(_CORPORA.values())
     by_name = {"m": every[:1], "mc": every[:2], "mcc": every}
     known = by_name.get(path.stem.rpartition("_")[2]) if path.name in _NAMES else None
