@@ -21,6 +21,11 @@ from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
 from mammi.vlms.medclip import load_medclip
 from mammi.vlms.musk import load_musk
+from mammi.vlms.cxr_clip import load_cxr_clip
+from mammi.vlms.from_file import annotator_of, load_file_vlm
+from mammi.vlms.from_open_clip import load_open_clip_vlm
+from mammi.vlms.from_transformers import load_transformers_vlm
+from mammi.vlms.mammo_clip import load_mammo_clip
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
@@ -192,3 +197,23 @@ def _conch(rest: str, spec: str, device: str, card: VlmCard, weights: str | None
 )
 def _musk(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
     return load_musk(rest, spec, device, card)
+
+
+@vlms.register(
+    "cxr-clip",
+    "CXR-CLIP, chest films: 'cxr-clip:FILE', one of the authors' r50_*.tar and swint_*.tar",
+    needs=("transformers", "torchvision"),
+    extra="transformers,torchvision",
+)
+def _cxr_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_cxr_clip(rest, spec, device, card)
+
+
+@vlms.register(
+    "mammo-clip",
+    "Mammo-CLIP, mammograms: 'mammo-clip:FILE' or 'mammo-clip:b5@FILE', the authors' b5-*.tar and b2-*.tar",
+    needs=("transformers",),
+    extra="transformers",
+)
+def _mammo_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    return load_mammo_clip(rest, spec, device, card)
