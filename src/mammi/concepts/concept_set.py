@@ -85,6 +85,9 @@ class ConceptSet:
         """
         if not Path(path).exists() and str(path).lower() in FINDING_LISTS:
             return cls(finding_list(str(path)), mode="list")
+        if not Path(path).exists() and not Path(path).suffix:
+            lists = ", ".join(FINDING_LISTS)
+            raise ReportError(f"Cannot read {path}: there is no such file, and it is no built-in list ({lists})")
         concepts, notes = read_concepts(Path(path))
         return cls(concepts, mode="file", notes=notes)
 

@@ -62,6 +62,9 @@ def build_ontology(layout: Layout, root: str | None = None) -> Ontology:
         layout: the files.
         root: an id, or a name as the files spell it (case does not matter); None reads everything.
 
+    Returns:
+        The ontology, in the order of the names' rows; the root first.
+
     Raises:
         UnknownNameError: if there is no such root.
         InputError: if several concepts are called so; the message has their ids.
@@ -72,7 +75,8 @@ def build_ontology(layout: Layout, root: str | None = None) -> Ontology:
         child.append(low)
         parent.append(high)
     below, above = np.frombuffer(child, np.int64), np.frombuffer(parent, np.int64)
-    wanted = None if root is None else _below(_root(layout, root), below, above)
+    top = None if root is None else _root(layout, root)
+    wanted = None if top is None else _below(top, below, above)
     names: dict[int, dict[str, int]] = {}
     for place, text, rank in layout.names():
         if wanted is None or place in wanted:
@@ -81,9 +85,11 @@ def build_ontology(layout: Layout, root: str | None = None) -> Ontology:
     kinds = {place: kind for place, kind in layout.categories() if place in names}
     parents: dict[int, list[int]] = {}
     unnamed: set[int] = set()
-    for low, high in zip(child, parent, strict=True):
-        if wanted is not None and not (low in wanted and high in wanted):
-            continue
+    if wanted is not None:
+        part = np.fromiter(wanted, np.int64, len(wanted))
+        both = np.isin(below, part) & np.isin(above, part)
+        below, above = below[both], above[both]
+    for low, high in zip(below.tolist(), above.tolist(), strict=True):
         if low in names and high in names:
             known_parents = parents.setdefault(low, [])
             if high not in known_parents and high != low:
@@ -101,7 +107,10 @@ def build_ontology(layout: Layout, root: str | None = None) -> Ontology:
             tuple(layout.label(high) for high in parents.pop(place, ())),
             kinds.get(place, "other"),
         )
-    return Ontology(dict(reversed(entries.items())), layout.source, layout.licence, notes=notes)
+    ordered = dict(reversed(entries.items()))
+    if top is not None:
+        ordered = {layout.label(top): ordered[layout.label(top)], **ordered}
+    return Ontology(ordered, layout.source, layout.licence, notes=notes)
 
 
 def titles(text: str) -> tuple[str, ...]:
