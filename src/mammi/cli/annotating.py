@@ -136,7 +136,7 @@ def annotate(
     target: TargetOption,
     layers: Annotated[str, typer.Option(help="Layers to annotate, joined by commas; NAME@in for what goes into one.")],
     images: Annotated[Path, typer.Option(help="A folder of films (PNG, JPEG, TIFF, DICOM), or a table with paths.")],
-    concepts: Annotated[Path, typer.Option(help="A concept set: CSV, or text with one concept a line.")],
+    concepts: Annotated[Path, typer.Option(help="A concept set: CSV, text, or a list of 'mammi concepts sets'.")],
     vlm: Annotated[str, typer.Option(help="phantom, open_clip:..., transformers:... or path/file.py:FACTORY.")],
     out_folder: Annotated[Path, typer.Option("--out", help="The run folder; the same command resumes in it.")],
     weights: WeightsOption = None,

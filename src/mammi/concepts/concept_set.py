@@ -1,64 +1,18 @@
 """`ConceptSet`: the words a unit may be named with, in a fixed order, each once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, TypeVar, overload
+from typing import overload
 
+from mammi.concepts.concept import Concept, keep_first
+from mammi.concepts.files import read_concepts, write_concepts
+from mammi.concepts.finding_lists import FINDING_LISTS, finding_list
 from mammi.concepts.words import key, word_form
 from mammi.errors import InputError, ReportError, UnknownNameError
 
-__all__ = ["CATEGORIES", "Category", "Concept", "ConceptSet", "keep_first"]
-
-Category = Literal["finding", "anatomy", "device", "acquisition", "other"]
-CATEGORIES: tuple[Category, ...] = ("finding", "anatomy", "device", "acquisition", "other")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One thing a unit may respond to.
-
-    Attributes:
-        term: what a reader sees and what a vision-language model is asked with; one line of text.
-        synonyms: other names of the same thing, without ``;`` (the separator in a table).
-        category: one of ``CATEGORIES``.
-        affirmed: reports that say it is there (see ``build_concepts`` for how a report is counted).
-        negated: reports that only say it is not there.
-        uncertain: reports that say it may be there, and never that it is.
-        source: where the word comes from.
-        licence: terms of that source.
-
-    Raises:
-        ReportError: if a field cannot be what it says.
-    """
-
-    term: str
-    synonyms: tuple[str, ...] = ()
-    category: Category = "other"
-    affirmed: int = 0
-    negated: int = 0
-    uncertain: int = 0
-    source: str = ""
-    licence: str = ""
-
-    def __post_init__(self) -> None:
-        for name in (self.term, *self.synonyms):
-            if not key(name) or name != name.strip() or len(name.splitlines()) > 1:
-                raise ReportError(f"A concept needs names of one line without blanks around them, got {name!r}")
-        if any(";" in synonym for synonym in self.synonyms):
-            raise ReportError(f"Synonyms of {self.term!r} hold a ';', which separates synonyms: {self.synonyms}")
-        if self.category not in CATEGORIES:
-            raise ReportError(f"Category of {self.term!r} is {self.category!r}, not one of {', '.join(CATEGORIES)}")
-        for count in ("affirmed", "negated", "uncertain"):
-            if getattr(self, count) < 0:
-                raise ReportError(f"{count} of {self.term!r} is {getattr(self, count)}, must be 0 or more")
-
-    @property
-    def reports(self) -> int:
-        """Reports that mention it in any way; each report is counted once."""
-        return self.affirmed + self.negated + self.uncertain
+__all__ = ["ConceptSet"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +21,7 @@ class ConceptSet:
 
     Attributes:
         concepts: at least one.
-        mode: how they were found: ``phrases``, ``nouns``, ``file`` or ``terms``.
+        mode: how they were found: ``phrases``, ``nouns``, ``file``, ``list``, ``ontology`` or ``terms``.
         n_reports: reports they were counted in; 0 if unknown.
         notes: what was dropped or merged on the way, in words.
 
@@ -118,7 +72,9 @@ class ConceptSet:
 
     @classmethod
     def read(cls, path: str | Path) -> "ConceptSet":
-        """Read a set from a table (``.csv``) or from plain text with one concept a line (anything else).
+        """Read a set from a table (``.csv``), from plain text with one concept a line, or by a built-in list's name.
+
+        A file comes before a built-in list of that name (``nih-14``, ``chexpert-14``, ``vindr-cxr``, ``padchest``).
 
         A table has a heading line with at least ``term``; the other columns that ``write_csv`` writes are optional and
         further ones are ignored. Comma, semicolon and tab are understood as separators, UTF-8 with or without a byte
@@ -127,9 +83,13 @@ class ConceptSet:
         Raises:
             ReportError: if the file cannot be read or understood, or holds no concept.
         """
-        from mammi.concepts import files  # not at the top: the file formats build concepts, so they import this file
-
-        return files.read_concepts(Path(path))
+        if not Path(path).exists() and str(path).lower() in FINDING_LISTS:
+            return cls(finding_list(str(path)), mode="list")
+        if not Path(path).exists() and not Path(path).suffix:
+            lists = ", ".join(FINDING_LISTS)
+            raise ReportError(f"Cannot read {path}: there is no such file, and it is no built-in list ({lists})")
+        concepts, notes = read_concepts(Path(path))
+        return cls(concepts, mode="file", notes=notes)
 
     def write_csv(self, path: str | Path) -> None:
         """Write the table that ``read`` reads and a spreadsheet opens; a reader never sees half a file.
@@ -139,9 +99,7 @@ class ConceptSet:
         Raises:
             ReportError: if the file cannot be written.
         """
-        from mammi.concepts import files  # see ``read``
-
-        files.write_concepts(self.concepts, Path(path))
+        write_concepts(self.concepts, Path(path))
 
     @property
     def terms(self) -> list[str]:
@@ -192,29 +150,3 @@ class ConceptSet:
 
     def __contains__(self, term: object) -> bool:
         return isinstance(term, str) and key(term) in self._rows
-
-
-def keep_first(entries: Iterable[T], name: Callable[[T], str], one: str, many: str) -> tuple[list[T], tuple[str, ...]]:
-    """Drop entries with a blank name or a name seen before; return the rest and notes that say what was dropped.
-
-    Args:
-        entries: anything that has a name.
-        name: how to get it.
-        one: what an entry is called in the notes.
-        many: and several of them.
-    """
-    kept: dict[str, T] = {}
-    blank = 0
-    repeated: list[str] = []
-    for entry in entries:
-        if not key(name(entry)):
-            blank += 1
-        elif kept.setdefault(key(name(entry)), entry) is not entry:
-            repeated.append(name(entry))
-    notes = []
-    if blank:
-        notes.append(f"{blank} blank {one if blank == 1 else many} dropped")
-    if repeated:
-        some = ", ".join(map(repr, repeated[:5])) + (", ..." if len(repeated) > 5 else "")
-        notes.append(f"{len(repeated)} repeated {one if len(repeated) == 1 else many} dropped: {some}")
-    return list(kept.values()), tuple(notes)

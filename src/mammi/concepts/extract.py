@@ -8,7 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
 
-from mammi.concepts.concept_set import Category, Concept, ConceptSet
+from mammi.concepts.concept import Category, Concept
+from mammi.concepts.concept_set import ConceptSet
 from mammi.concepts.language import Mention, mentions, sentences
 from mammi.concepts.negation import Status
 from mammi.concepts.reports import Report, Reports

@@ -10,19 +10,19 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple, cast
 
-from mammi.concepts.concept_set import Category, Concept, ConceptSet, keep_first
+from mammi.concepts.concept import Category, Concept, keep_first
 from mammi.errors import ReportError
 
 __all__ = ["COLUMNS", "read_concepts", "read_table", "read_text", "write_concepts"]
 
-COLUMNS = ("term", "synonyms", "category", "affirmed", "negated", "uncertain", "source", "licence")
+COLUMNS = ("term", "synonyms", "category", "affirmed", "negated", "uncertain", "source", "licence", "parents")
 # What a spreadsheet takes for the start of a formula. Cells that begin like an escaped one are escaped too, so that
 # reading undoes writing for every text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 
 
-def read_concepts(path: Path) -> ConceptSet:
-    """Read a concept table (``.csv``) or one concept a line; see ``ConceptSet.read``."""
+def read_concepts(path: Path) -> tuple[tuple[Concept, ...], tuple[str, ...]]:
+    """Read a concept table (``.csv``) or one concept a line, and what was dropped; see ``ConceptSet.read``."""
     if path.suffix.lower() == ".csv":
         entries = [_concept(row, f"{path.name}, line {line}") for line, row in read_table(path, needs=("term",))]
     else:
@@ -30,7 +30,7 @@ def read_concepts(path: Path) -> ConceptSet:
     kept, notes = keep_first(entries, attrgetter("term"), "line", "lines")
     if not kept:
         raise ReportError(f"{path.name} holds no concept; write one concept a line")
-    return ConceptSet(tuple(entry.concept or Concept(entry.term) for entry in kept), mode="file", notes=notes)
+    return tuple(entry.concept or Concept(entry.term) for entry in kept), notes
 
 
 class _Entry(NamedTuple):
@@ -130,21 +130,26 @@ def _concept(row: dict[str, str], where: str) -> _Entry:
     term = " ".join(row["term"].split())
     if not term:
         return _Entry("", None)
-    synonyms = tuple(dict.fromkeys(" ".join(part.split()) for part in row.get("synonyms", "").split(";")))
     try:
         concept = Concept(
             term=term,
-            synonyms=tuple(synonym for synonym in synonyms if synonym),
+            synonyms=_names(row.get("synonyms", "")),
             category=cast("Category", row.get("category", "").strip().lower() or "other"),  # Concept checks it
             affirmed=_count(row, "affirmed"),
             negated=_count(row, "negated"),
             uncertain=_count(row, "uncertain"),
             source=row.get("source", "").strip(),
             licence=row.get("licence", "").strip(),
+            parents=_names(row.get("parents", "")),
         )
     except ReportError as error:
         raise ReportError(f"{where}: {error}") from error
     return _Entry(term, concept)
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    names = (" ".join(part.split()) for part in cell.split(";"))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _count(row: dict[str, str], column: str) -> int:

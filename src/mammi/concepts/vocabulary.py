@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from mammi.concepts.concept_set import CATEGORIES, Category
+from mammi.concepts.concept import CATEGORIES, Category
 from mammi.concepts.files import read_table, read_text
 from mammi.concepts.words import key, lemma, normalise, word_form
 from mammi.errors import ReportError

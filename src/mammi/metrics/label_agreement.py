@@ -31,11 +31,15 @@ class LabelAgreement:
     With :math:`L_k` the kept labels of unit :math:`k` and :math:`G_k` its true names, in lower case: hit
     :math:`1[L_k \cap G_k \ne \emptyset]`, precision :math:`|L_k \cap G_k| / |L_k|`, recall :math:`|L_k \cap G_k| /
     |G_k|`, F1 their harmonic mean (0 if both are 0), and the mean cosine over all pairs of :math:`L_k \times G_k`,
-    at most 1. A unit without a label has the label ``none`` (Kim, Ahn and Kim, MICCAI 2024, and their code).
+    at most 1. With ``names``, precision is the share of labels that mean a true name and recall the share of true names
+    that a label means: two synonyms are two right labels of one truth. A unit without a label has the label ``none``
+    (Kim, Ahn and Kim, MICCAI 2024, and their code).
 
     Attributes:
         concepts: the concept set that labels could come from, for the ceiling.
         encoders: what embeds texts for the cosines, by name.
+        names: tells whether a label, the second argument, means a true name, the first, where they are not one string
+            (``Ontology.names``); None compares strings, as published.
         truths: one entry a unit.
         labels: one entry a unit.
 
@@ -52,6 +56,7 @@ class LabelAgreement:
     encoders: Mapping[str, Encode] = field(default_factory=dict)
     truths: list[list[str]] = field(default_factory=list)
     labels: list[list[str]] = field(default_factory=list)
+    names: Callable[[str, str], bool] | None = field(default=None, kw_only=True)
 
     def update(self, truth: str | Sequence[str], labels: Sequence[str]) -> None:
         """Add one unit: its true name, or several, and its kept labels, best first.
@@ -69,8 +74,10 @@ class LabelAgreement:
         """Add the units of another, judged with the same encoders.
 
         Raises:
-            InputError: if it has another concept set.
+            InputError: if it has another concept set, or compares names otherwise.
         """
+        if self.names != other.names:
+            raise InputError("the two compare labels with true names by different functions: judge both by one")
         if list(self.concepts) != list(other.concepts):
             raise InputError(
                 f"another concept set ({len(other.concepts)} names for {len(self.concepts)}): one ceiling each"
@@ -90,16 +97,16 @@ class LabelAgreement:
         Raises:
             InputError: if an encoder gives something other than one row a text.
         """
-        known = set(_clean(self.concepts))
+        known = _clean(self.concepts)
         rows: dict[str, list[float]] = {name: [] for name in ("hit rate", "precision", "recall", "f1")}
         for truth, kept in zip(self.truths, self.labels, strict=True):
             labels = kept or ["none"]
-            both = len(set(labels) & set(truth))
-            precision, recall = both / len(labels), both / len(truth)
-            rows["hit rate"].append(float(both > 0))
+            precision = _mean([any(self._means(name, label) for name in truth) for label in labels])
+            recall = _mean([any(self._means(name, label) for label in labels) for name in truth])
+            rows["hit rate"].append(float(precision > 0))
             rows["precision"].append(precision)
             rows["recall"].append(recall)
-            rows["f1"].append(2 * precision * recall / (precision + recall) if both else 0.0)
+            rows["f1"].append(2 * precision * recall / (precision + recall) if precision else 0.0)
         for name, encode in self.encoders.items():
             rows[f"cosine {name}"] = self._cosines(name, encode)
         found: dict[str, float] = {"units": len(self.truths)}
@@ -107,8 +114,14 @@ class LabelAgreement:
             found[name] = _mean(values)
             found[f"{name} st.err"] = float(np.std(values) / np.sqrt(len(values))) if values else float("nan")
         found["labels per unit"] = _mean([len(kept) for kept in self.labels])
-        found["ceiling"] = _mean([not known.isdisjoint(truth) for truth in self.truths])
+        found["ceiling"] = _mean([any(self._has(known, name) for name in truth) for truth in self.truths])
         return found
+
+    def _means(self, truth: str, label: str) -> bool:
+        return truth == label or (self.names is not None and label != "none" and self.names(truth, label))
+
+    def _has(self, concepts: list[str], truth: str) -> bool:
+        return truth in concepts or (self.names is not None and any(self.names(truth, name) for name in concepts))
 
     def _cosines(self, name: str, encode: Encode) -> list[float]:
         """Return each unit's mean cosine; every text is embedded once."""
