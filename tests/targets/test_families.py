@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 from mammi.targets import create_target, list_layers
-from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 #: spec, size, outputs, then layers: name, layout, units, pooling.
 FAMILIES = [

@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
+from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 from mammi.errors import TargetError, UnknownNameError
 from mammi.targets import create_target, list_layers
-from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 
 @pytest.fixture(scope="module")

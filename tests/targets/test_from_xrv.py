@@ -4,11 +4,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 from mammi.errors import TargetError, UnknownNameError
 from mammi.targets import Preprocessing, create_target, list_layers
 from mammi.types import Film
-from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 NAMES = [f"densenet121-res224-{name}" for name in ("all", "nih", "rsna", "pc", "chex", "mimic_nb", "mimic_ch")]
 
@@ -120,7 +120,7 @@ def test_wrong_names_and_files_are_said(tmp_path):
 
 def test_pretrained_weights_are_taken_from_the_librarys_own_folder(xrv, published, monkeypatch, capsys):
     model, file = published
-    monkeypatch.setattr(xrv.models, "get_weights", lambda name: print("Downloading...") or str(file))
+    monkeypatch.setattr(xrv.models, "get_weights", lambda name: sys.stdout.write("Downloading...") and str(file))
     target = create_target("xrv:densenet121-res224-pc", "pretrained")
     torch.testing.assert_close(target.model.classifier.bias, model.classifier.bias)
     assert target.training_corpora == ("PadChest",)

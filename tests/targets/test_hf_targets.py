@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 from mammi.errors import TargetError
 from mammi.targets import Preprocessing, create_target, list_layers
 from mammi.types import Film
-from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 transformers = pytest.importorskip("transformers")
 

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 from torch import nn
 from typer.testing import CliRunner
 
@@ -12,7 +13,6 @@ from mammi.cli import app
 from mammi.errors import InputError, TargetError, UnknownNameError
 from mammi.targets import copied, create_target, list_layers
 from mammi.targets.sae_file import read_sae
-from tests.targets.same import films_for, hooks_of, recorded, seen_by_hand
 
 WIDTH, LATENTS = 6, 11
 
@@ -289,11 +289,11 @@ def test_what_cannot_be_read_is_refused_with_the_reason(file, tmp_path):
         make("conv", written(tmp_path / "d", linear(W_dec=drawn(LATENTS, WIDTH), b_dec=drawn(WIDTH))))
     with pytest.raises(TargetError, match=r"encoder bias has shape \(3,\), expected \(11,\)"):
         make("conv", written(tmp_path / "e", saelens(b_enc=drawn(3)), {"apply_b_dec_to_input": True}))
+    state = linear(b_dec=drawn(WIDTH), **{"decoder.weight": drawn(WIDTH, LATENTS)})
+    state |= {"k": torch.tensor(2), "threshold": torch.tensor(-1.0)}
+    untrained = written(tmp_path / "f", state, {"trainer": {"dict_class": "BatchTopKSAE"}}, "ae.pt", "config.json")
     with pytest.raises(TargetError, match="threshold is below 0"):
-        state = linear(b_dec=drawn(WIDTH), **{"decoder.weight": drawn(WIDTH, LATENTS)})
-        state |= {"k": torch.tensor(2), "threshold": torch.tensor(-1.0)}
-        settings = {"trainer": {"dict_class": "BatchTopKSAE"}}
-        make("conv", written(tmp_path / "f", state, settings, "ae.pt", "config.json"))
+        make("conv", untrained)
     with pytest.raises(TargetError, match="does not exist"):
         make("conv", tmp_path / "nowhere.pt")
     with pytest.raises(InputError, match="names no layer"):
@@ -305,7 +305,8 @@ def test_settings_that_are_missing_are_assumed_aloud(tmp_path):
     plain = read_sae(written(tmp_path / "b", saelens(threshold=torch.ones(LATENTS))))
     assert "assumed that b_dec is subtracted first" in subtracts.notes[0]
     assert "assumed that nothing is subtracted first" in plain.notes[0]
-    assert bool(subtracts.shift.any()) and not bool(plain.shift.any())
+    assert bool(subtracts.shift.any())
+    assert not bool(plain.shift.any())
 
 
 def test_the_command_line_lists_the_latents(tmp_path):

@@ -31,7 +31,7 @@ def from_transformers(name: str, weights: str | None) -> Built:
         raise TargetError(f"{spec} brings its own weights: leave --weights out, or give the folder that has them")
     transformers = import_extra("transformers", "transformers")
     folder = _find_folder(name, spec)
-    _check_kind(folder, spec)
+    has_code = _check_kind(folder, spec)
     try:
         with _quiet():
             model, info = transformers.AutoModelForImageClassification.from_pretrained(
@@ -45,7 +45,7 @@ def from_transformers(name: str, weights: str | None) -> Built:
                 folder, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        raise _explained(spec, folder, error) from error
+        raise _explained(spec, folder, error, has_code) from error
     lost = sorted(map(str, [*info.get("missing_keys", ()), *info.get("mismatched_keys", ())]))
     if lost:
         raise TargetError(
@@ -85,8 +85,8 @@ def _find_folder(name: str, spec: str) -> Path:
         ) from error
 
 
-def _check_kind(folder: Path, spec: str) -> None:
-    """Refuse what is no classifier before its weights are read: its head would start at random, and say nothing."""
+def _check_kind(folder: Path, spec: str) -> bool:
+    """Refuse what is no classifier before its weights are read; return whether code of its own lies beside them."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         classes = [str(name) for name in config.get("architectures") or ()]
@@ -94,17 +94,16 @@ def _check_kind(folder: Path, spec: str) -> None:
         raise TargetError(
             f"{spec}: it has no readable config.json ({type(error).__name__}): download it again"
         ) from error
-    if "auto_map" in config and not str(config.get("model_type", "")):
-        raise TargetError(f"{spec} needs code of its own, which is not run: write a 'file.py:create' that builds it")
     if classes and not any("ForImageClassification" in name for name in classes):
         raise TargetError(f"{spec} is a {classes[0]}: expected an image classifier, ...ForImageClassification")
     if not (folder / "preprocessor_config.json").is_file():
         raise TargetError(f"{spec}: without preprocessor_config.json its view of a film is unknown: download it too")
+    return "auto_map" in config
 
 
-def _explained(spec: str, folder: Path, error: BaseException) -> TargetError:
+def _explained(spec: str, folder: Path, error: BaseException, has_code: bool) -> TargetError:
     text = " ".join(str(error).split())
-    if "trust_remote_code" in text:
+    if "trust_remote_code" in text or (has_code and "does not recognize" in text):
         return TargetError(f"{spec} needs code of its own, which is not run: write a 'file.py:create' that builds it")
     if "weights_only" in text or "Weights only" in text:
         return TargetError(
