@@ -20,7 +20,15 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/tutorial.md", "README.md", "docs/compare.md", "docs/explain.md", "docs/cluster.md", "docs/annotators.md", "docs/ontologies.md"],
+    [
+        "docs/tutorial.md",
+        "README.md",
+        "docs/compare.md",
+        "docs/explain.md",
+        "docs/cluster.md",
+        "docs/annotators.md",
+        "docs/ontologies.md",
+    ],
 )
 def test_commands_and_code_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,17 +15,14 @@ from mammi.vlms.biovil import load_biovil
 from mammi.vlms.cards import find_card, refuse_commerce
 from mammi.vlms.chexzero import load_chexzero
 from mammi.vlms.conch import load_conch
+from mammi.vlms.cxr_clip import load_cxr_clip
 from mammi.vlms.flair import load_flair
 from mammi.vlms.from_file import annotator_of, load_file_vlm
 from mammi.vlms.from_open_clip import load_open_clip_vlm
 from mammi.vlms.from_transformers import load_transformers_vlm
+from mammi.vlms.mammo_clip import load_mammo_clip
 from mammi.vlms.medclip import load_medclip
 from mammi.vlms.musk import load_musk
-from mammi.vlms.cxr_clip import load_cxr_clip
-from mammi.vlms.from_file import annotator_of, load_file_vlm
-from mammi.vlms.from_open_clip import load_open_clip_vlm
-from mammi.vlms.from_transformers import load_transformers_vlm
-from mammi.vlms.mammo_clip import load_mammo_clip
 
 __all__ = ["create_vlm", "list_vlms", "vlms"]
 
