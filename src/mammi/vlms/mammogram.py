@@ -115,7 +115,8 @@ def _overlaps(n_in: int, n_out: int) -> NDArray[np.float64]:
     """Return ``(n_out, n_in)``: which share of each new pixel lies over each old one."""
     edges, left = np.arange(n_out + 1) * (n_in / n_out), np.arange(n_in)
     lengths = np.minimum(edges[1:, None], left + 1) - np.maximum(edges[:-1, None], left)
-    return np.maximum(lengths, 0.0) * np.float64(n_out / n_in)
+    shares: NDArray[np.float64] = np.maximum(lengths, 0.0) * (n_out / n_in)
+    return shares
 
 
 def _taps(n_in: int, n_out: int) -> tuple[NDArray[np.int64], ...]:
