@@ -43,9 +43,8 @@ def create_vlm(
     Args:
         spec: ``"phantom"``; ``"open_clip:hf-hub:organisation/name"``, ``"open_clip:local-dir:FOLDER"``,
             ``"open_clip:ARCHITECTURE@FILE"`` or ``"open_clip:ARCHITECTURE@TAG"``;
-            ``"chexzero:FILE"``, a folder of such files, or several with commas between;
-            ``"transformers:organisation/name"`` or ``"transformers:FOLDER"`` (CLIP and SigLIP); or
-            ``"path/file.py:NAME"``, your own.
+            ``"transformers:organisation/name"`` or ``"transformers:FOLDER"`` (CLIP and SigLIP); a model of the field from
+            its authors' files, such as ``"medclip:FILE"`` (`list_vlms` has them all); or ``"path/file.py:NAME"``, yours.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
         weights: a checkpoint, only with ``"open_clip:ARCHITECTURE"``.
         commercial: whether it is for commercial use: a model whose licence forbids that is refused.
