@@ -53,8 +53,8 @@ def main() -> None:
             ceilings.append(f"{agreement.compute()['ceiling']:.2f} ({how})")
         print(f"\n{name}: {len(terms)} concepts, {known} in the ontology; truth in the set: {', '.join(ceilings)}\n")
         print("| method | first, strings | first, concept | hit@10, strings | hit@10, concept |", end="")
-        print(*(f" {grade} |" for grade in GRADES), "similarity |")
-        print("|---" * (6 + len(GRADES)) + "|")
+        print("".join(f" {grade} |" for grade in (*GRADES, "similarity")))
+        print("|" + "---|" * (6 + len(GRADES)))
         for method in METHODS:
             found = mammi.annotate_arrays(logits, films, rows, bare[0], method=method)
             names = [[terms[m] for m in kept] for kept in found.concepts]

@@ -200,7 +200,7 @@ HEADS = {
 }
 FSN, SYN, ISA = "900000000000003001", "900000000000013009", "116680003"
 RF2 = {
-    "Concept_Snapshot_INT_20260101": ["1000001|1", "1000002|1", "1000003|0", "1000004|1"],
+    "Concept_Snapshot_INT_20260101": ["1000001|1", "1000002|1", "1000003|0", "1000004|1", "1000005|1"],
     "Description_Snapshot-en_INT_20260101": [
         f"1|1|1000001|en|{FSN}|Boat (physical object)",
         f"2|1|1000002|en|{SYN}|dugout",
@@ -209,6 +209,7 @@ RF2 = {
         f"5|1|1000002|es|{SYN}|canoa",
         f"6|1|1000003|en|{FSN}|Raft (physical object)",
         f'7|1|1000004|en|{FSN}|"Sinking" (disorder)',
+        f"9|1|1000005|en|{FSN}|Race (event)",
         "8|1|1000002|en|900000000000550004|a definition",
     ],
     "Relationship_Snapshot_INT_20260101": [
@@ -246,6 +247,7 @@ def test_snomed(tmp_path):
         "1000001": ("Boat", (), (), "device"),
         "1000002": ("Canoe, long (slim)", ("dugout",), ("1000001",), "device"),
         "1000004": ('"Sinking"', (), (), "finding"),
+        "1000005": ("Race", (), (), "other"),
     }
     assert read_ontology(tmp_path, "boat").subtree("boat").terms == ["Boat", "Canoe, long (slim)"]
     assert read_ontology(tmp_path, languages=["es"]).entries["1000002"].name == "canoa"
