@@ -32,7 +32,12 @@ def by_hand(output, layout, pooling, prefix):
     ]()
 
 
-@pytest.mark.parametrize(("spec", "size", "first", "second"), FAMILIES, ids=[row[0] for row in FAMILIES])
+#: The large ones, left to the long run.
+LARGE = ("torchvision:vit_b_32", "torchvision:convnext_tiny", "timm:densenet121", "timm:swin_tiny_patch4_window7_224")
+CASES = [pytest.param(*row, id=row[0], marks=[pytest.mark.slow] if row[0] in LARGE else []) for row in FAMILIES]
+
+
+@pytest.mark.parametrize(("spec", "size", "first", "second"), CASES)
 def test_layers_units_and_axes_of_a_family(spec, size, first, second):
     library, _, name = spec.partition(":")
     pytest.importorskip(library)

@@ -134,6 +134,7 @@ def test_importing_the_library_leaves_no_trace(xrv):
         warnings.warn("still heard", stacklevel=1)
 
 
+@pytest.mark.slow
 def test_five_heads_stand_side_by_side(xrv):
     target = create_target("xrv:jfhealthcare-densenet121", "random", size=128)
     assert target.output_names == ("cardiomegaly", "edema", "consolidation", "atelectasis", "effusion")
@@ -147,11 +148,13 @@ def test_five_heads_stand_side_by_side(xrv):
     assert create_target("xrv:jfhealthcare-densenet121", "random").view(Film(np.ones((8, 8), np.float32))).max() == 2
 
 
+@pytest.mark.slow
 def test_the_view_network_gives_the_two_outputs_that_were_trained():
     target = create_target("xrv:xinario-view", "random", size=64)
     assert (target.n_outputs, target.output_names) == (2, ("frontal", "lateral"))
 
 
+@pytest.mark.slow
 def test_the_autoencoder_has_layers_and_a_film_for_an_output():
     target = create_target("xrv:resnetae-101-elastic", "random")
     layers = {layer.name: layer for layer in list_layers(target)}

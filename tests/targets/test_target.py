@@ -60,6 +60,15 @@ def test_a_file_with_its_weights_and_its_declarations(net_file, tmp_path):
     torch.testing.assert_close(out, torch.tensor([[37.0, 38.0]]))
 
 
+def test_a_file_says_what_it_was_trained_on(net_file):
+    target = create_target(net_file(NET + "training_corpora = ('NIH  ChestX-ray14', 'CheXpert')") + ":Net")
+    assert target.training_corpora == ("NIH ChestX-ray14", "CheXpert")
+    assert create_target(net_file(NET) + ":Net").training_corpora == ()
+    for wrong in ("'CheXpert'", "[1]", "['']"):
+        with pytest.raises(TargetError, match="'training_corpora' of .* must be a sequence of names"):
+            create_target(net_file(NET + f"training_corpora = {wrong}") + ":Net")
+
+
 def test_the_networks_own_word_comes_before_its_files(net_file):
     body = NET + "preprocessing = dict(size=24)\nclasses = None\noutput_names = ('a', 'b')\n"
     body += "def create():\n    net = Net()\n    net.preprocessing = dict(size=40, channels=1)\n"
