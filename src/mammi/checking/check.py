@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mammi.checking.golden import TEXTS, compare_golden, draw_golden, golden_films, read_golden, write_golden
+from mammi.checking.golden import (
+    TEXTS,
+    compare_golden,
+    draw_golden,
+    golden_films,
+    largest_difference,
+    read_golden,
+    write_golden,
+)
 from mammi.checking.result import Check, CheckedConcept, Told
 from mammi.concepts import ConceptSet
 from mammi.data import ProbingSet
@@ -16,9 +24,8 @@ from mammi.errors import ImageError, InputError, MammiError
 from mammi.functional.auroc import auroc
 from mammi.functional.average_precision import average_precision
 from mammi.functional.ranking_interval import draw_ranking, percentiles
-from mammi.functional.similarity import unit_rows
 from mammi.types import Progress, no_progress
-from mammi.vlms import Annotator
+from mammi.vlms import Annotator, comparable
 
 __all__ = ["check_annotator"]
 
@@ -28,7 +35,7 @@ def check_annotator(
     films: ProbingSet,
     concepts: ConceptSet | None = None,
     *,
-    templates: Sequence[str] = ("{}",),
+    templates: Sequence[str] | None = None,
     golden: str | Path | None = None,
     batch_size: int = 16,
     n_resamples: int = 1000,
@@ -37,7 +44,8 @@ def check_annotator(
 ) -> Check:
     """Test an annotator on films whose labels are known.
 
-    Each concept ranks the films by the cosine of its text (the mean over the templates, at unit length) with them.
+    Each concept ranks the films by the cosine of its text (the mean over the templates, at unit length) with them, or
+    by the score of a model that scores pairs itself (the mean over the templates).
     Intervals are percentiles over resamples of the patients (`mammi.functional.ranking_interval.draw_ranking`).
 
     Args:
@@ -45,7 +53,7 @@ def check_annotator(
         films: with labels, and best with patients; without, each film counts as its own.
         concepts: what to ask for; each is judged by the label that has its name or a synonym of it, and one without a
             label is not tested. None asks for the labels themselves.
-        templates: each with ``{}`` for the concept.
+        templates: each with ``{}`` for the concept; None for the annotator's own, else ``"{}"``, the concept alone.
         golden: a file that is written the first time and compared afterwards.
         batch_size: films per forward pass.
         n_resamples: of the patients.
@@ -59,11 +67,12 @@ def check_annotator(
     """
     if not films.label_names:
         raise InputError("the films have no labels to check against: give a table with columns of 1, 0 and blanks")
+    templates = annotator.templates or ("{}",) if templates is None else templates
     wrong = [template for template in templates if "{}" not in template]
     if wrong or not templates:
         raise InputError(f"a template needs {{}} for the concept, got {wrong[0]!r}" if wrong else "give a template")
     asked = concepts or ConceptSet.from_terms(films.label_names)
-    columns = {found.term: i for i, name in enumerate(films.label_names) if (found := asked.find(name))}
+    columns = {same.term: i for i, name in enumerate(films.label_names) if (same := asked.find(name))}
     if not columns:
         raise InputError(
             f"none of the {len(asked)} concepts is a label of the films ({', '.join(films.label_names[:8])}): name them "
@@ -80,9 +89,8 @@ def check_annotator(
         write_golden(drawn, Path(golden))
         compared = {"status": "written", "largest_difference": None, "fingerprint_then": annotator.fingerprint}
     terms = [term for term in asked.terms if term in columns]
-    texts = _embed_concepts(annotator, terms, templates)
     rows = _embed_films(annotator, films, batch_size, progress)
-    scores = _scores(rows, texts).double()
+    scores = _scores(annotator, rows, terms, templates)
     labels = torch.from_numpy(films.labels)[:, [columns[term] for term in terms]]
     patients = torch.from_numpy(np.unique(films.patients, return_inverse=True)[1].astype(np.int64))
     found, macro = _measure(terms, scores, labels, patients, seed, n_resamples)
@@ -110,15 +118,11 @@ def check_annotator(
     )
 
 
-def _scores(films: Tensor, texts: Tensor) -> Tensor:
-    """Score every film with every text: the one place where it is decided how."""
-    return films @ texts.T
-
-
-def _embed_concepts(annotator: Annotator, terms: Sequence[str], templates: Sequence[str]) -> Tensor:
-    texts = [template.replace("{}", term) for term in terms for template in templates]
-    rows = annotator.embed_texts(texts).reshape(len(terms), len(templates), -1).mean(dim=1)
-    return unit_rows(rows, "concepts")
+def _scores(annotator: Annotator, films: Tensor, terms: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Score every film with every concept, ``(n_films, n_terms)`` float64, as an annotation does."""
+    texts = annotator.embed_texts([template.replace("{}", term) for term in terms for template in templates])
+    rows, concepts, _ = comparable(annotator, films, texts, len(terms), len(templates))
+    return rows @ concepts.T
 
 
 def _embed_films(annotator: Annotator, films: ProbingSet, batch_size: int, progress: Progress) -> Tensor:
@@ -143,8 +147,8 @@ def _steadiness(annotator: Annotator, alone: Tensor, texts_alone: Tensor) -> dic
     films = annotator.embed_images(torch.cat([views, views.flip(0)]))[: len(views)]
     texts = annotator.embed_texts(list(TEXTS))
     return {
-        "films": float((films - alone).abs().max()),
-        "texts": float((texts - texts_alone).abs().max()),
+        "films": largest_difference(films, alone),
+        "texts": largest_difference(texts, texts_alone),
         "text_batch": annotator.text_batch,
     }
 
@@ -162,9 +166,9 @@ def _measure(
         testable = not bool(areas[i].isnan())
         told: Told = "not tested" if not testable else "yes" if float(low[i]) > 0.5 else "no"
         figures = (areas[i], low[i], high[i], precisions[i], ap_low[i], ap_high[i])
-        numbers = [round(float(value), 6) if testable and value == value else None for value in figures]
+        numbers = [None if not testable or value.isnan() else round(float(value), 6) for value in figures]
         counts = int((labels[:, i] == 1).sum()), int((labels[:, i] == 0).sum())
-        rows.append(CheckedConcept(term, *counts, *numbers, told))
+        rows.append(CheckedConcept(term, *counts, told, *numbers))
     can = ~areas.isnan()
     if not bool(can.any()):
         return rows, {"auroc": None, "low": None, "high": None, "concepts": 0}
@@ -175,7 +179,7 @@ def _measure(
 
 
 def _nothing(term: str) -> CheckedConcept:
-    return CheckedConcept(term, 0, 0, None, None, None, None, None, None, "not tested")
+    return CheckedConcept(term, 0, 0, "not tested")
 
 
 def _card(annotator: Annotator) -> dict[str, Any]:

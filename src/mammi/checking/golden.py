@@ -14,7 +14,15 @@ from mammi.functional.fingerprint import fingerprint_tensors
 from mammi.types import Film
 from mammi.vlms import Annotator
 
-__all__ = ["Golden", "compare_golden", "draw_golden", "golden_films", "read_golden", "write_golden"]
+__all__ = [
+    "Golden",
+    "compare_golden",
+    "draw_golden",
+    "golden_films",
+    "largest_difference",
+    "read_golden",
+    "write_golden",
+]
 
 #: Texts of unequal length; a batch of them is padded.
 TEXTS = (
@@ -35,8 +43,8 @@ class Golden:
     """What an annotator makes of the drawn films and the fixed texts.
 
     Attributes:
-        films: float32 ``(n_films, d_embed)``, unit rows.
-        texts: float32 ``(n_texts, d_embed)``, unit rows.
+        films: float32 ``(n_films, d_embed)``, as `Annotator.embed_images` gives them.
+        texts: float32 ``(n_texts, d_embed)``, as `Annotator.embed_texts` gives them.
         preprocessing: SHA-256 of its views of the drawn films.
         fingerprint: the annotator's own.
     """
@@ -99,6 +107,12 @@ def read_golden(path: Path) -> Golden:
         ) from error
 
 
+def largest_difference(now: Tensor, before: Tensor) -> float:
+    """Return the largest difference of two tables of rows, by the longest row: for unit rows, as it is."""
+    longest = float(torch.linalg.vector_norm(before, dim=1).max())
+    return float((now - before).abs().max()) / longest
+
+
 def compare_golden(now: Golden, before: Golden) -> tuple[str, float]:
     """Say whether an annotator is the one it was.
 
@@ -109,7 +123,7 @@ def compare_golden(now: Golden, before: Golden) -> tuple[str, float]:
     """
     if now.films.shape != before.films.shape or now.texts.shape != before.texts.shape:
         return "another model", float("inf")
-    largest = max(float((now.films - before.films).abs().max()), float((now.texts - before.texts).abs().max()))
+    largest = max(largest_difference(now.films, before.films), largest_difference(now.texts, before.texts))
     if largest == 0:
         return "equal", 0.0
     if largest <= ROUNDING:

@@ -23,25 +23,25 @@ class CheckedConcept:
         concept: as the annotator was asked.
         positives: films that show it.
         negatives: films that do not.
+        told: whether the annotator can tell it.
         auroc: probability that a film with it scores higher than one without; None where either kind is missing.
         low: lower bound of the 95 % interval by patient.
         high: upper bound.
         average_precision: area under the precision-recall curve; without skill it is ``positives`` of all known films.
         ap_low: lower bound of its interval.
         ap_high: upper bound.
-        told: whether the annotator can tell it.
     """
 
     concept: str
     positives: int
     negatives: int
-    auroc: float | None
-    low: float | None
-    high: float | None
-    average_precision: float | None
-    ap_low: float | None
-    ap_high: float | None
     told: Told
+    auroc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    average_precision: float | None = None
+    ap_low: float | None = None
+    ap_high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from mammi.cli import (
     models,
     placing,
     preparing,
+    proving,
     serving,
 )
 from mammi.cli.app import app, main
@@ -28,5 +29,6 @@ __all__ = [
     "models",
     "placing",
     "preparing",
+    "proving",
     "serving",
 ]

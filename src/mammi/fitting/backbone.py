@@ -65,6 +65,8 @@ def write_backbone(backbone: Backbone, out: Path) -> tuple[dict[str, Any], dict[
     source = backbone.target.source
     if source is None:
         raise VlmError("the backbone was given as a module: make it with create_target('path/file.py:NAME', weights)")
+    if source.get("sae") is not None:
+        raise VlmError("the backbone has a sparse autoencoder put on it: give the network alone")
     state = {name: value.detach().cpu().clone() for name, value in backbone.target.model.state_dict().items()}
     (out / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in state.items()}))
     keys = ("channels", "size", "mean", "std", "resize")

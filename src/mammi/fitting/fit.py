@@ -115,6 +115,10 @@ def fit_vlm(
     }
     mean = float(np.mean(trained.validation))
     what = "findings" if pairs.reports is None else "statements of reports"
+    said = (
+        f"fitted on {len(pairs.films):,} films of {measured['patients']:,} patients; mean AUROC over {what} {mean:.2f} "
+        "on the validation patients by which training was stopped"
+    )
     card = replace(
         card,
         name=f"fitted:{out.name}",
@@ -122,8 +126,7 @@ def fit_vlm(
         access="file",
         notes=(
             *card.notes,
-            f"fitted on {len(pairs.films):,} films of {measured['patients']:,} patients; mean AUROC over {what} "
-            f"{mean:.2f} on the validation patients by which training was stopped",
+            said,
             "what the backbone and the sentence encoder were trained on before counts too",
             "a research and audit tool, not a diagnostic device",
         ),

@@ -53,7 +53,7 @@ def write_fitted(
         "card": card,
         "backbone": made,
         "sentences": encoder | {"fingerprint": sentences.fingerprint()},
-        "projections": _shape(model.projections),
+        "projections": model.projections.shape,
         "measured": measured,
     }
     (out / NAME).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -83,15 +83,17 @@ def load_fitted(folder: str | Path, spec: str) -> FittedVlm:
         backbone = restore_backbone(folder, written["backbone"], private)
         sentences = _sentences(folder, written["sentences"])
         projections = Projections(**written["projections"])
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in written["card"].items()}
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in written["card"].items()}
         card = VlmCard(name=spec, **values)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise VlmError(f"{str(folder / NAME)!r} cannot be used: {error}") from error
         raise VlmError(f"{str(folder / NAME)!r} is damaged ({type(error).__name__}: {error}): fit again") from error
     load_weights(projections, read_weights(folder / PROJECTIONS, error=VlmError), PROJECTIONS, error=VlmError)
-    if projections.images[0].layers[0].in_features != backbone.n_features:  # type: ignore[union-attr]
-        raise VlmError(f"{PROJECTIONS} in {str(folder)!r} does not fit the layers of its backbone: copy the folder again")
+    if projections.shape["n_features"] != backbone.n_features:
+        raise VlmError(
+            f"{PROJECTIONS} in {str(folder)!r} does not fit the layers of its backbone: copy the folder again"
+        )
     return FittedVlm(backbone, sentences, projections, replace(card, name=spec))
 
 
@@ -105,17 +107,6 @@ def _sentences(folder: Path, made: dict[str, str]) -> Sentences:
             "of the libraries it was fitted with, or fit again"
         )
     return sentences
-
-
-def _shape(projections: Projections) -> dict[str, int]:
-    image, text = projections.images[0].layers, projections.texts[0].layers  # type: ignore[union-attr]
-    return {
-        "n_features": int(image[0].in_features),  # type: ignore[index]
-        "n_sentence": int(text[0].in_features),  # type: ignore[index]
-        "d_embed": int(text[0].out_features),  # type: ignore[index]
-        "members": len(projections.images),
-        "hidden": int(image[0].out_features) if len(image) > 1 else 0,  # type: ignore[index, arg-type]
-    }
 
 
 def _read(path: Path, folder: Path) -> dict[str, Any]:

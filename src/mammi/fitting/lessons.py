@@ -132,7 +132,8 @@ class ReportLessons:
         sizes = torch.tensor([len(self.owned[film]) for film in films.tolist()])
         places = (torch.rand(len(films), generator=generator) * sizes).long().clamp(max=sizes - 1)
         pairs = zip(films.tolist(), places.tolist(), strict=True)
-        return torch.unique(torch.stack([self.owned[film][place] for film, place in pairs]))
+        drawn = sorted({int(self.owned[film][place]) for film, place in pairs})
+        return torch.tensor(drawn)
 
     def truth(self, films: Tensor, texts: Tensor) -> Tensor:
         """Look up whose statements the texts are."""

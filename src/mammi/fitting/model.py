@@ -1,5 +1,7 @@
 """`FittedVlm`: projections of a locked image network and a locked sentence encoder into one space."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -30,14 +32,15 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, width)`` to ``(n, d_embed)``."""
-        for i, layer in enumerate(self.layers):
+        layers: Any = self.layers
+        for i, layer in enumerate(layers):
             bias = None if layer.bias is None else layer.bias.float()
             x = functional.linear(functional.gelu(x) if i else x, layer.weight.float(), bias)
         return x
 
     def absorb(self, mean: Tensor, std: Tensor) -> None:
         """Take the standardisation ``(x - mean) / std`` of what goes in into the first layer."""
-        first = self.layers[0]
+        first: Any = self.layers[0]
         with torch.no_grad():
             first.weight.div_(std)
             first.bias.sub_(first.weight @ mean)
@@ -56,6 +59,13 @@ class Projections(nn.Module):
 
     def __init__(self, n_features: int, n_sentence: int, d_embed: int, members: int, hidden: int = 0) -> None:
         super().__init__()
+        self.shape = {
+            "n_features": n_features,
+            "n_sentence": n_sentence,
+            "d_embed": d_embed,
+            "members": members,
+            "hidden": hidden,
+        }
         self.images = nn.ModuleList(Projection(n_features, d_embed, hidden) for _ in range(members))
         self.texts = nn.ModuleList(Projection(n_sentence, d_embed, bias=False) for _ in range(members))
 
@@ -63,7 +73,8 @@ class Projections(nn.Module):
     def side_by_side(parts: nn.ModuleList, x: Tensor) -> Tensor:
         """``(n, width)`` to unit rows ``(n, members * d_embed)``."""
         rows = torch.cat([functional.normalize(part(x), dim=1) for part in parts], dim=1)
-        return rows / len(parts) ** 0.5
+        unit: Tensor = rows / len(parts) ** 0.5
+        return unit
 
 
 class FittedVlm(nn.Module):
@@ -98,8 +109,12 @@ class FittedVlm(nn.Module):
 
     def too_long(self, text: str) -> bool:
         """Return whether the sentence encoder cuts a text."""
-        limit = self.sentences.get_max_seq_length()
-        return limit is not None and len(text.split()) > limit
+        limit: int | None = self.sentences.get_max_seq_length()
+        return limit is not None and self.text_length(text) > limit
+
+    def text_length(self, text: str) -> int:
+        """Return how many tokens a text has, its start and end among them."""
+        return len(self.sentences.tokenizer(text, verbose=False)["input_ids"])
 
 
 def view_of(preprocessing: object, image: Image.Image) -> Tensor:

@@ -1,6 +1,8 @@
 """Training of projections: pairs of small maps, each stopped early on patients that it has not seen."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +115,7 @@ def train(
     rows = (features - mean) / std
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        both = Projections(
-            features.shape[1], sentences.shape[1], settings.d_embed, settings.members, settings.hidden
-        )
+        both = Projections(features.shape[1], sentences.shape[1], settings.d_embed, settings.members, settings.hidden)
         scores, steps = [], []
         for member in range(settings.members):
             pair = nn.ModuleList([both.images[member], both.texts[member]])
@@ -137,9 +137,7 @@ def macro_auroc(images: Tensor, texts: Tensor, truth: Tensor) -> float:
         texts: ``(n_texts, d_embed)``, unit rows.
         truth: ``(n_films, n_texts)``: 1, 0 or NaN.
     """
-    scores = images @ texts.T
-    areas = [auroc(scores[:, [column]], truth[:, [column]])[0, 0] for column in range(len(texts))]
-    return float(torch.stack(areas).nanmean())
+    return float(auroc(images @ texts.T, truth).diagonal().nanmean())
 
 
 def _train_pair(
@@ -157,8 +155,8 @@ def _train_pair(
     exam = lessons.exam(judged)
     truth = lessons.truth(judged, exam)
     log_scale = nn.Parameter(torch.tensor(10.0).log())
-    options = {"lr": settings.rate, "weight_decay": settings.decay}
-    optimiser = torch.optim.AdamW([{"params": pair.parameters()}, {"params": [log_scale], "weight_decay": 0.0}], **options)
+    groups: list[dict[str, Any]] = [{"params": pair.parameters()}, {"params": [log_scale], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=settings.decay)
     best, best_step, kept = -1.0, 0, {name: value.clone() for name, value in pair.state_dict().items()}
     for step in range(1, settings.steps + 1):
         shown = films[torch.randperm(len(films), generator=generator)[:STEP]]
@@ -173,7 +171,7 @@ def _train_pair(
             with torch.no_grad():
                 seen = (normalize(image(rows[judged]), dim=1), normalize(text(sentences[exam]), dim=1))
                 score = macro_auroc(*seen, truth)
-            if score != score:
+            if math.isnan(score):
                 raise InputError(
                     "a part of the patients shows none of the findings, or all of them: give more films, or fewer parts"
                 )
