@@ -13,6 +13,7 @@ from mammi.cli import (
     ontologies,
     placing,
     preparing,
+    proving,
     serving,
 )
 from mammi.cli.app import app, main
@@ -32,5 +33,6 @@ __all__ = [
     "ontologies",
     "placing",
     "preparing",
+    "proving",
     "serving",
 ]

@@ -155,6 +155,13 @@ def annotate(
             f"averaged. [default: the annotator's own, else {TEMPLATE}]"
         ),
     ] = None,
+    checked: Annotated[
+        Path | None,
+        typer.Option(help="What 'mammi vlms check' wrote of this annotator: concepts it cannot tell are marked."),
+    ] = None,
+    leave_out_unseen: Annotated[
+        bool, typer.Option("--leave-out-unseen", help="With --checked: leave out the concepts it cannot tell.")
+    ] = False,
     pooling: Annotated[str | None, typer.Option(help="mean, max or cls; each layer's own by default.")] = None,
     commercial: Annotated[
         bool, typer.Option("--commercial", help="For commercial use: refuse an annotator whose licence forbids it.")
@@ -189,9 +196,11 @@ def annotate(
     sae: SaeOption = None,
 ) -> None:
     """Say what every unit of some layers responds to; the main job."""
+    from mammi.cli.proving import mark_unseen
     from mammi.concepts import ConceptSet
     from mammi.data import MaskSet, ProbingSet
     from mammi.engine import create_engine
+    from mammi.explain.kept import keep
     from mammi.methods import create_method
     from mammi.pipeline import annotate as annotate_run
     from mammi.vlms import create_vlm
@@ -210,6 +219,7 @@ def annotate(
     annotator = create_vlm(vlm, device=device, commercial=commercial)
     for note in annotator.notes:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
+    words, blind = mark_unseen(checked, leave_out_unseen, annotator, words)
     with progress_bars() as progress:
         run = annotate_run(
             network,
@@ -231,6 +241,8 @@ def annotate(
             say=partial(err.print, markup=False, soft_wrap=True),
             **options,
         )
+    if blind is not None:
+        keep(run, "checked", blind)
     counts = run.manifest["counts"]
     _say_counts(counts)
     out.print(

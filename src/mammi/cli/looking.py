@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["methods", "report", "show", "targets"]
 
+#: Behind a concept that its annotator could not tell in its self-test.
+BLIND = " (not told in its check)"
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that 'mammi annotate' wrote.")]
 
 
@@ -31,9 +33,11 @@ def show(
     limit: Annotated[int, typer.Option(help="Rows to print; 0 for all.")] = 40,
 ) -> None:
     """Print a run as a table: unit, concepts, scores, number of examples."""
+    from mammi.explain.kept import kept as explained
     from mammi.store import open_run
 
     opened = open_run(run)
+    blind = set((explained(opened, "checked") or {}).get("unseen", ()))
     if unit is not None:
         if layer is None:
             raise InputError("--unit needs --layer")
@@ -48,7 +52,10 @@ def show(
     rows = table(*columns, right=("examples",))
     kept: dict[tuple[str, int], str] = {}
     for row in opened.annotations[opened.annotations["kept"]].to_dict("records"):
-        key, text = (row["layer"], row["unit"]), f"{row['concept']} {_certainty(row)}"
+        key, text = (
+            (row["layer"], row["unit"]),
+            f"{row['concept']}{BLIND * (row['concept'] in blind)} {_certainty(row)}",
+        )
         kept[key] = f"{kept[key]}; {text}" if key in kept else text
     for row in printed.to_dict("records"):
         found = kept.get((row["layer"], row["unit"]))

@@ -8,8 +8,9 @@ from mammi.store.run import Run
 
 __all__ = ["Kept", "keep", "kept"]
 
-#: An audit (`mammi.explain.audit_result.Audit`), or agreement with marks (`mammi.explain.agreement.unit_agreement`).
-Kept = Literal["audit", "places"]
+#: An audit (`mammi.explain.audit_result.Audit`), agreement with marks (`mammi.explain.agreement.unit_agreement`), or what
+#: its annotator's self-test says of the concepts: ``unseen``, those it could not tell, and ``untested``.
+Kept = Literal["audit", "places", "checked"]
 
 
 def keep(run: Run, what: Kept, value: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ def open_view(run: Run, account: "Account | None" = None) -> RunView:
     places: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in (kept(run, "places") or {}).get("rows", []):
         places.setdefault((str(row["layer"]), int(row["unit"])), []).append(row)
-    view = RunView(run, audit=kept(run, "audit"), places=places or None)
+    unseen = frozenset((kept(run, "checked") or {}).get("unseen", ()))
+    view = RunView(run, audit=kept(run, "audit"), places=places or None, unseen=unseen)
     if account is not None:
         view.account = account
         if account.n_units * len(account.films) <= MOST_VALUES:

@@ -92,6 +92,7 @@ def _concepts(view: RunView, layer: str, index: int) -> tuple[list[dict[str, Any
     for row in view.rows("annotations", layer, index):
         concept = str(row["concept"])
         entry = {"concept": concept, "category": view.category(concept), "score": finite(row["score"])}
+        entry["unseen"] = concept in view.unseen
         if row["kept"]:
             sure = {name: finite(row.get(name)) for name in ("effect", "q_value", "stability", "purity")}
             kept.append({**entry, **sure, "sense": int(row.get("sense") or 0)})

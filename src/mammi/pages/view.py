@@ -41,6 +41,7 @@ class RunView:
         decide: tells what decides an output, given its number (see `class_page`); asked once an output.
         audit: what was found about attributes of films and patients (see `audit_page`).
         places: per unit, by layer and index, how well its maps agree with boxes or masks (see `unit_page`).
+        unseen: concepts that the annotator could not tell in its self-test.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class RunView:
     decide: Callable[[int], Mapping[str, Any] | None] | None = field(default=None, repr=False)
     audit: Mapping[str, Any] | None = field(default=None, repr=False)
     places: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]] | None = field(default=None, repr=False)
+    unseen: frozenset[str] = field(default=frozenset(), repr=False)
 
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 

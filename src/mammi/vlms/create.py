@@ -44,7 +44,8 @@ def create_vlm(
         spec: ``"phantom"``; ``"open_clip:hf-hub:organisation/name"``, ``"open_clip:local-dir:FOLDER"``,
             ``"open_clip:ARCHITECTURE@FILE"`` or ``"open_clip:ARCHITECTURE@TAG"``;
             ``"transformers:organisation/name"`` or ``"transformers:FOLDER"`` (CLIP and SigLIP); a model of the field from
-            its authors' files, such as ``"medclip:FILE"`` (`list_vlms` has them all); or ``"path/file.py:NAME"``, yours.
+            its authors' files, such as ``"medclip:FILE"`` (`list_vlms` has them all); ``"fitted:FOLDER"``, one that
+            `mammi.fitting.fit_vlm` wrote; or ``"path/file.py:NAME"``, yours.
         device: where to run, for example ``"cpu"`` or ``"cuda"``.
         weights: a checkpoint, only with ``"open_clip:ARCHITECTURE"``.
         commercial: whether it is for commercial use: a model whose licence forbids that is refused.
@@ -108,6 +109,12 @@ def _phantom(rest: str, spec: str, device: str, card: VlmCard, weights: str | No
     own = getattr(model, "card", None)
     card = replace(own, name=spec) if isinstance(own, VlmCard) else card
     return annotator_of(model, spec, device, card, [fingerprint_value("phantom")])
+
+
+@vlms.register("fitted", "one that 'mammi vlms fit' fitted to your own images: 'fitted:FOLDER'", extra="sentences")
+def _fitted(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+    model = import_module("mammi.fitting.folder").load_fitted(rest, spec)
+    return annotator_of(model, spec, device, model.card, [fingerprint_value("fitted")])
 
 
 @vlms.register("file.py", "your own model: 'path/file.py:NAME' returns preprocess, encode_images and encode_texts")
