@@ -6,11 +6,12 @@ and embeds wrongly. And a checkpoint that was trained on from OpenAI's weights l
 One trace is left by the class that wrote a file. ``state_dict`` lists tensors in the order in which the class made
 them: in a block of OpenAI's CLIP [1]_ the attention comes before its norm, in one of today's open_clip [2]_ after it.
 OpenAI's class knows no activation but QuickGELU. The trace is gone once a file is written again in another order, as
-every safetensors file is; and open_clip's own class of before autumn 2022 wrote in OpenAI's order, for GELU too.
+every safetensors file is; and an earlier class of open_clip [3]_ wrote in OpenAI's order, with GELU unless told.
 
 References:
     .. [1] https://github.com/openai/CLIP, ``clip/model.py``; CheXzero's ``model.py`` is a copy of it.
     .. [2] https://github.com/mlfoundations/open_clip, ``src/open_clip/transformer.py``.
+    .. [3] The same, ``src/open_clip/model.py`` at commit 02b482909fa9.
 """
 
 from typing import Any

@@ -102,7 +102,9 @@ def _check_activation(architecture: str, file: Path, plain: bool, spec: str, not
     trace = "its tensors are in the order in which OpenAI's class writes them, which has QuickGELU only"
     if plain:
         if by_openai:
-            notes.append(f"{file.name!r} was asked for with GELU, but {trace} (open_clip's class of 2022 did so too)")
+            notes.append(
+                f"{file.name!r} was asked for with GELU, but {trace} (an earlier class of open_clip did so too)"
+            )
         return
     why = trace if by_openai else "no tensor tells which"
     raise VlmError(
