@@ -9,9 +9,8 @@ import math
 
 import numpy as np
 import torch
+from tests.published.vlm_row import Published
 from torch.nn import functional
-
-from published.vlm_row import Published
 
 FILE, TOKENIZER = "pytorch_model.bin", "conch_byte_level_bpe_uncased.json"
 SPECIAL = ["<pad>", "<start_of_text>", "<end_of_text>", "<|person|>", "<|mrn|>", "<|specimen_id|>", "<|date|>"]

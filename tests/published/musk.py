@@ -9,9 +9,8 @@ import string
 
 import numpy as np
 import torch
+from tests.published.vlm_row import Published
 from torch.nn import functional
-
-from published.vlm_row import Published
 
 FILE, TOKENIZER = "model.safetensors", "tokenizer.json"
 PIECES = ("mass", "left", "pleural", "effusion", "focal", "right", "lower", "lobe", "no", "in")

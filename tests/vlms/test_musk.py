@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.published import musk
+from tests.published.vlm_row import TEXTS, measure
 
 from mammi.errors import VlmError
 from mammi.types import Film
 from mammi.vlms import create_vlm
-from published import musk
-from published.vlm_row import TEXTS, measure
 
 pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
