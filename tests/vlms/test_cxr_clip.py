@@ -122,7 +122,7 @@ def drop(prefix):
         (drop("image_encoder."), r"is not CXR-CLIP's: it has no tensors of 'image_encoder\.resnet'"),
         (drop("text_encoder."), "holds no BERT text tower"),
         (drop("image_projection."), "holds no 'image_projection', which puts its towers into one space"),
-        (drop("image_encoder.resnet.layer4"), "holds no ResNet-50"),
+        (drop("image_encoder.resnet.layer4"), "holds no ResNet image tower"),
         (drop("image_encoder.resnet.layer4.0.conv2"), r"1 missing: layer4\.0\.conv2\.weight"),
         (lambda w: w["model"].update({"classifier.weight": torch.zeros(2, 2)}), r"not \(classifier\.weight\): is it"),
         (lambda w: w["model"].update({"text_projection.fc.weight": torch.zeros(2, 2)}), "is more than linear"),

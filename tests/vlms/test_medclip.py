@@ -156,7 +156,7 @@ def test_another_checkpoint_is_refused(copy):
         ("text_model.model.", "nothing under 'text_model.model.'"),
         ("text_model.model.encoder.layer.2.output.LayerNorm.bias", "encoder.layer.2.output.LayerNorm.bias"),
         ("vision_model.model.encoder.layers.1.blocks.0.layernorm_after", "2 missing: encoder.layers.1"),
-        ("vision_model.model.encoder.layers.0.blocks.0.attention.self.relative_position_bias", "no whole Swin"),
+        ("vision_model.model.encoder.layers.0.blocks.0.attention.self.relative_position_bias", "no Swin image tower"),
         ("text_model.model.encoder.layer.0.intermediate", "no BERT text tower"),
     ],
 )

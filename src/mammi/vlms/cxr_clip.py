@@ -19,6 +19,7 @@ from mammi.vlms.annotator import Annotator
 from mammi.vlms.bert import BertTower, bert_from, bert_tokenizer, last_token
 from mammi.vlms.checkpoint import find_tokenizer_folder, find_weights
 from mammi.vlms.from_file import annotator_of
+from mammi.vlms.resnet import resnet_from
 from mammi.vlms.swin import swin_from
 from mammi.vlms.two_towers import TwoTowers
 from mammi.weights_file import load_weights, read_checkpoint
@@ -62,7 +63,7 @@ def load_cxr_clip(rest: str, spec: str, device: str, card: VlmCard) -> Annotator
     text = text_tower(state, beside, path, spec)
     tower: nn.Module
     if convolutional:
-        tower = _resnet_from(part_of(state, "image_encoder.resnet."), source)
+        tower = resnet_from(part_of(state, "image_encoder.resnet."), source)
     else:
         tower = FirstToken(swin_from(part_of(state, "image_encoder.image_encoder."), source, image_size=_SIZE))
     image = nn.Sequential(tower, projected(state, "image_projection", source))
@@ -150,20 +151,6 @@ def setting(beside: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - wh
     for name in names:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
-
-
-def _resnet_from(state: dict[str, Tensor], source: str) -> nn.Module:
-    """Return torchvision's bottleneck ResNet without its last layer, of the size the tensors have."""
-    resnet = import_extra("torchvision.models.resnet", "torchvision")
-    blocks = {tuple(name.split(".")[:2]) for name in state if name.startswith("layer")}
-    first = state.get("layer1.0.conv1.weight")
-    depths = [sum(stage == f"layer{i}" for stage, _ in blocks) for i in range(1, 5)]
-    if first is None or not all(depths):
-        raise VlmError(f"{source} holds no ResNet-50 where one was expected: is it the checkpoint of another model?")
-    model: nn.Module = resnet.ResNet(resnet.Bottleneck, depths, width_per_group=len(first))
-    model.fc = nn.Identity()
-    load_weights(model, state, source, error=VlmError)
-    return model.float().eval()
 
 
 def _transform(mean: tuple[float, ...], std: tuple[float, ...]) -> "Callable[[Image.Image], Tensor]":

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from mammi.errors import VlmError
-from mammi.registry import import_extra
 from mammi.types import VlmCard
 from mammi.vlms.annotator import Annotator
 from mammi.vlms.checkpoint import find_weights
 from mammi.vlms.from_file import annotator_of
 from mammi.vlms.medclip_layout import embed_alone, head_from, parts_of, text_tower
 from mammi.vlms.resnet import resnet_from
+from mammi.vlms.swin import swin_from
 from mammi.vlms.two_towers import TwoTowers
-from mammi.weights_file import load_weights, read_weights
+from mammi.weights_file import read_weights
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,16 +35,6 @@ _VARIANT = "masked"
 _IMAGE, _TEXT = "vision_model.model.", "text_model.model."
 _IMAGE_HEAD, _TEXT_HEAD = "vision_model.projection_head.", "text_model.projection_head."
 _SWIN_MARK, _RESNET_MARK = f"{_IMAGE}embeddings.patch_embeddings.projection.weight", f"{_IMAGE}conv1.weight"
-#: Parts of a Swin block as transformers 4 called them, in the file, and as version 5 does.
-_RENAMED = {
-    **{f"attention.self.{part}.": f"attention.{part[0]}_proj." for part in ("query", "key", "value")},
-    "attention.output.dense.": "attention.o_proj.",
-    "attention.self.relative_position_bias_table": "attention.relative_position_bias.relative_position_bias_table",
-    "intermediate.dense.": "mlp.fc1.",
-    "output.dense.": "mlp.fc2.",
-}
-#: A table of window positions that version 4 stored and version 5 computes; it follows from the window's size.
-_COUNTER = ".attention.self.relative_position_index"
 
 
 def medclip_view(image: "Image.Image") -> Tensor:
@@ -111,7 +101,7 @@ def load_medclip(rest: str, spec: str, device: str, card: VlmCard) -> Annotator:
     elif _SWIN_MARK in state:
         parts = parts_of(state, (_IMAGE, _IMAGE_HEAD, _TEXT, _TEXT_HEAD), source, "MedCLIP (Swin-T)")
         image_state, image_head, text_state, text_head = parts
-        image = _GreyTower(_swin_from(image_state, source), head_from(image_head, source))
+        image = _GreyTower(swin_from(image_state, source, image_size=SIDE), head_from(image_head, source))
     else:
         hint = (
             ": is it FLAIR's? Then give 'flair:FILE'" if any("projection_head_vision" in key for key in state) else ""
@@ -134,48 +124,3 @@ def _split_variant(rest: str, spec: str) -> tuple[str, str]:
     if variant != _VARIANT:
         raise VlmError(f"{spec}: there is no variant {variant!r}: give 'medclip:FILE' or 'medclip:{_VARIANT}@FILE'")
     return variant, name
-
-
-def _swin_from(state: dict[str, Tensor], source: str) -> nn.Module:
-    """Build a Swin of the size its tensors have, from the names of transformers 4; load them, every one."""
-    transformers = import_extra("transformers", "transformers")
-    patch = state["embeddings.patch_embeddings.projection.weight"]
-    stages: dict[int, set[int]] = {}
-    for name in state:
-        if name.startswith("encoder.layers.") and ".blocks." in name:
-            stages.setdefault(int(name.split(".")[2]), set()).add(int(name.split(".")[4]))
-    stem = "encoder.layers.{}.blocks.0."
-    tables = [state.get(stem.format(i) + "attention.self.relative_position_bias_table") for i in range(len(stages))]
-    inner = state.get(stem.format(0) + "intermediate.dense.weight")
-    if not tables or inner is None or any(table is None for table in tables):
-        raise VlmError(f"{source} holds no whole Swin image tower where one was expected: is it another model's?")
-    # A window of w x w has (2 w - 1)^2 relative positions, one row each, and a column a head.
-    window = (round(tables[0].shape[0] ** 0.5) + 1) // 2  # type: ignore[union-attr]
-    config = transformers.SwinConfig(
-        image_size=SIDE,
-        patch_size=patch.shape[-1],
-        embed_dim=patch.shape[0],
-        depths=[len(stages[i]) for i in range(len(stages))],
-        num_heads=[table.shape[1] for table in tables],  # type: ignore[union-attr]
-        window_size=window,
-        mlp_ratio=inner.shape[0] / inner.shape[1],
-    )
-    model: nn.Module = transformers.SwinModel(config)
-    renamed = {_renamed(name): value for name, value in state.items() if not name.endswith(_COUNTER)}
-    load_weights(model, renamed, source, error=VlmError)
-    return model.float().eval()
-
-
-def _renamed(name: str) -> str:
-    """Return a tensor's name in transformers 5.
-
-    >>> _renamed("encoder.layers.0.blocks.1.attention.self.key.bias")
-    'encoder.layers.0.blocks.1.attention.k_proj.bias'
-    >>> _renamed("encoder.layers.0.blocks.1.output.dense.bias"), _renamed("layernorm.weight")
-    ('encoder.layers.0.blocks.1.mlp.fc2.bias', 'layernorm.weight')
-    """
-    if ".blocks." not in name:
-        return name
-    *stem, rest = name.split(".", 5)
-    old = next((old for old in _RENAMED if rest.startswith(old)), None)
-    return name if old is None else ".".join([*stem, rest.replace(old, _RENAMED[old], 1)])
