@@ -118,8 +118,9 @@ def test_layers_units_and_axes_of_a_family(tmp_path, prefix, config, first, seco
             | NORMAL,
             {"resize": "crop", "crop_pct": 0.8, "interpolation": "bicubic"},
         ),
+        (PROCESSOR | {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3}, {"std": (0.25, 0.1, 0.05)}),
     ],
-    ids=["squash", "plain bicubic", "ConvNeXT", "shortest edge"],
+    ids=["squash", "plain bicubic", "ConvNeXT", "shortest edge", "other factor"],
 )
 def test_the_image_processor_becomes_numbers(tmp_path, processor, expected):
     made(tmp_path, processor=processor)
