@@ -38,7 +38,11 @@ MAY_IMPORT = {
     },
     "pipeline": {
         *("functional", "concepts", "data", "targets", "vlms", "capture"),
-        *("methods", "store", "engine", "results", "untrained", "job", "naming"),
+        *("methods", "store", "engine", "results", "untrained", "job", "naming", "opinions"),
+    },
+    "opinions": {
+        *("concepts", "data", "engine", "evidence", "explain", "functional"),
+        *("job", "methods", "results", "store", "untrained", "vlms"),
     },
     "untrained": {"capture", "data", "engine", "store", "targets"},
     "benchmark": {"arrays", "capture", "concepts", "functional", "methods", "phantoms", "store", "targets", "vlms"},

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mammi.engine import create_engine
     from mammi.errors import MammiError
     from mammi.methods import list_methods
+    from mammi.opinions import ask_second_opinions
     from mammi.pipeline import annotate
     from mammi.reports import unit_page, write_report, write_report_folder
     from mammi.store import Run, open_run
@@ -36,6 +37,7 @@ _HOMES = {
     "Run": "mammi.store",
     "annotate": "mammi.pipeline",
     "annotate_arrays": "mammi.arrays",
+    "ask_second_opinions": "mammi.opinions",
     "build_concepts": "mammi.concepts",
     "compare": "mammi.comparison",
     "create_engine": "mammi.engine",
@@ -64,6 +66,7 @@ __all__ = [
     "Run",
     "annotate",
     "annotate_arrays",
+    "ask_second_opinions",
     "build_concepts",
     "compare",
     "create_engine",

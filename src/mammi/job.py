@@ -1,5 +1,6 @@
 """One call of the main job: what it works with, and the run folder it goes on in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from mammi.targets import Target
 from mammi.types import Progress
 from mammi.vlms import Annotator, common_corpora
 
-__all__ = ["Job", "begin", "is_intact", "readable_films", "resume", "set_status", "unreadable_films"]
+__all__ = ["Job", "begin", "is_intact", "readable_films", "resume", "set_status", "unreadable_films", "vlm_note"]
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,7 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
             "notes": [note.replace(job.target.name, Path(job.target.name).name) for note in job.target.notes],
             "training_corpora": list(job.trained_on),
         },
-        "vlm": {
-            "name": Path(job.vlm.name).name,
-            "title": job.vlm.card.title,
-            "licence": job.vlm.card.licence,
-            "training_corpora": list(job.vlm.card.training_corpora),
-            "modality": job.vlm.card.modality,
-            "citation": job.vlm.card.citation,
-            "access": job.vlm.card.access,
-            "scores_pairs": job.vlm.scores_pairs,
-            "shared_corpora": list(job.shared),
-            "notes": [
-                note.replace(job.vlm.name, Path(job.vlm.name).name) for note in (*job.vlm.card.notes, *job.vlm.notes)
-            ],
-        },
+        "vlm": vlm_note(job.vlm, job.shared),
         "images": {
             "labels": list(images.label_names),
             "patients_known": images.patients_known,
@@ -131,6 +119,23 @@ def begin(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
         },
     }
     return set_status(folder, manifest, "recording")
+
+
+def vlm_note(vlm: Annotator, shared: Sequence[str]) -> dict[str, Any]:
+    """Return what a manifest says of an annotator: its card, and the collections it shares with the target."""
+    name = Path(vlm.name).name
+    return {
+        "name": name,
+        "title": vlm.card.title,
+        "licence": vlm.card.licence,
+        "training_corpora": list(vlm.card.training_corpora),
+        "modality": vlm.card.modality,
+        "citation": vlm.card.citation,
+        "access": vlm.card.access,
+        "scores_pairs": vlm.scores_pairs,
+        "shared_corpora": list(shared),
+        "notes": [note.replace(vlm.name, name) for note in (*vlm.card.notes, *vlm.notes)],
+    }
 
 
 def _write_sources(job: Job) -> None:

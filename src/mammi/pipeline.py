@@ -13,11 +13,12 @@ from mammi.capture import LayerPlan, output_layers, plan_layers, plan_maps
 from mammi.concepts import ConceptSet
 from mammi.data import MaskSet, ProbingSet
 from mammi.engine import Engine, LocalEngine, check_asked, declared_preprocessing
-from mammi.errors import InputError
+from mammi.errors import InputError, VlmError
 from mammi.job import Job, begin, is_intact, readable_films, resume, set_status, unreadable_films
 from mammi.methods import Method, create_method, wants_control
 from mammi.methods.base import method_options
 from mammi.naming import match_layers, record_control, record_films, select_layer, with_precisions
+from mammi.opinions import ask_second_opinions, refuse_opinions
 from mammi.results import film_table, layer_tables, search_words
 from mammi.store.files import locked, read_json, refuse_foreign_folder, remove_half_written, write_json
 from mammi.store.images import salted_ids
@@ -56,6 +57,7 @@ def annotate(
     precision: str = "auto",
     on_error: str = "fail",
     trained_on: Sequence[str] = (),
+    second_opinions: Sequence[Annotator] = (),
     progress: Progress = no_progress,
     say: Callable[[str], None] | None = None,
     **options: Any,  # noqa: ANN401 - each method has options of its own
@@ -90,6 +92,9 @@ def annotate(
         trained_on: collections of films that the target was trained on, beside what it states itself, for example
             ``"NIH ChestX-ray14"``: an annotator that was trained on one of them is no independent witness, and the run
             says so.
+        second_opinions: further annotators: each says of the same units, with the same examples, what it would have named
+            them, in all templates averaged and in each alone; the names stay those of ``vlm``. See
+            `mammi.ask_second_opinions`, which does it for a run that is there.
         progress: told of every step.
         say: told the precision chosen, and what the annotator has seen of the target's data, a line each; None to be
             told nothing.
@@ -106,7 +111,7 @@ def annotate(
         ImageError: if films cannot be read and ``on_error`` is ``"fail"``.
         StaleRunError: if ``out`` was computed from other inputs.
         BusyRunError: if another process is working in ``out``.
-        VlmError: if the annotator fails.
+        VlmError: if the annotator fails; if one of ``second_opinions`` does, the run is complete without them.
     """
     if on_error not in ("fail", "skip"):
         raise InputError(f"'on_error' must be fail or skip, got {on_error!r}")
@@ -123,6 +128,10 @@ def annotate(
         raise InputError("'template' holds no template: give one, or leave it out")
     refuse_too_many(vlm, len(images), len(concepts))
     recipe = create_method(method, **options)
+    if second_opinions:
+        refuse_opinions(method, recipe, [vlm, *second_opinions])
+    for other in second_opinions:
+        refuse_too_many(other, len(images), len(concepts))
     plans = plan_layers(target, layers, pooling)
     masks = _usable_masks(masks, recipe, method, target, plans, images, concepts)
     if wants_control(recipe):
@@ -151,10 +160,22 @@ def annotate(
             kept = readable_films(job, skip=on_error == "skip")
             manifest = set_status(store.folder, manifest, "encoding")
             manifest["counts"] = _finish(job, kept)
-            shutil.rmtree(out / "explain", ignore_errors=True)  # found out about the tables that were just replaced
+            # Found out about the tables that were just replaced.
+            shutil.rmtree(out / "explain", ignore_errors=True)
+            manifest.pop("opinions", None)
             set_status(store.folder, manifest, "complete")
             RecordedFilms(out).clear()
-    return open_run(out)
+    run = open_run(out)
+    if not second_opinions:
+        return run
+    try:
+        return ask_second_opinions(
+            run, second_opinions, naming=vlm, batch_size=batch_size, engine=engine, progress=progress
+        )
+    except VlmError as error:
+        raise VlmError(
+            f"{error}; the run itself is complete, and 'mammi opinion {out} --vlm ...' asks for second opinions again"
+        ) from error
 
 
 def _usable_masks(

@@ -13,7 +13,7 @@ from mammi.data import identical_pixels
 from mammi.functional.selection import Selection
 from mammi.methods import LayerMatch
 
-__all__ = ["LayerTables", "film_table", "layer_tables", "search_words"]
+__all__ = ["LayerTables", "annotation_table", "film_table", "layer_tables", "search_words"]
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,11 @@ def layer_tables(
     """
     counts, n_kept = selection.counts.numpy(), match.n_kept.numpy()
     n_units = len(counts)
-    lengths = match.offsets.diff().numpy()
-    unit_column = np.repeat(np.arange(n_units), lengths)
-    concept_column, score_column = match.ranked.numpy(), match.ranked_scores.numpy()
-    rank_column = _places(unit_column)
-    is_kept = rank_column <= n_kept[unit_column]
-    first = is_kept & (rank_column == 1)
+    annotations = annotation_table(layer, match, terms)
+    first = annotations["kept"].to_numpy() & (annotations["rank"].to_numpy() == 1)
     named = n_kept > 0
     names, scores = np.full(n_units, "no concept", dtype=object), np.full(n_units, np.nan)
-    concepts = np.array(terms, dtype=object)
-    names[named], scores[named] = concepts[concept_column[first]], score_column[first]
+    names[named], scores[named] = annotations["concept"].to_numpy()[first], annotations["score"].to_numpy()[first]
     for unit, formula in enumerate(match.formulas or ()):
         if formula and named[unit]:
             names[unit] = _in_words(formula, terms)
@@ -96,18 +91,31 @@ def layer_tables(
             "activation": selection.activations.numpy().astype(np.float32),
         }
     )
-    annotations = pd.DataFrame(
+    return LayerTables(units, examples, annotations)
+
+
+def annotation_table(layer: str, match: LayerMatch, terms: Sequence[str]) -> pd.DataFrame:
+    """Tabulate what a method says of the concepts of a layer, as `mammi.store.Run.annotations` has it.
+
+    Args:
+        layer: its name.
+        match: scores and kept concepts of its units.
+        terms: the concepts, in the order of their indices.
+    """
+    unit_column = np.repeat(np.arange(match.n_units), match.offsets.diff().numpy())
+    rank_column = _places(unit_column)
+    is_kept = rank_column <= match.n_kept.numpy()[unit_column]
+    return pd.DataFrame(
         {
             "layer": [layer] * len(unit_column),
             "unit": unit_column,
             "rank": rank_column,
-            "concept": concepts[concept_column],
-            "score": score_column,
+            "concept": np.array(terms, dtype=object)[match.ranked.numpy()],
+            "score": match.ranked_scores.numpy(),
             "kept": is_kept,
             **_certainty(match, unit_column, is_kept),
         }
     )
-    return LayerTables(units, examples, annotations)
 
 
 def _in_words(formula: str, terms: Sequence[str]) -> str:

@@ -59,8 +59,9 @@ def _annotate(drawn, out, method):
 
 @pytest.fixture(scope="session")
 def run(drawn, tmp_path_factory):
-    """By a method that encodes all films."""
-    return _annotate(drawn, tmp_path_factory.mktemp("runs") / "correlation", "correlation")
+    """By a method that encodes all films; with second opinions, asked in other words."""
+    run = _annotate(drawn, tmp_path_factory.mktemp("runs") / "correlation", "correlation")
+    return mammi.ask_second_opinions(run, templates=["{}"])
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ PAGES = (
     "/unit/1/5",
     "/classes",
     "/class/2",
+    "/opinions",
     "/audit",
     "/method",
     "/search",

@@ -137,7 +137,13 @@ def annotate(
     layers: Annotated[str, typer.Option(help="Layers to annotate, joined by commas; NAME@in for what goes into one.")],
     images: Annotated[Path, typer.Option(help="A folder of films (PNG, JPEG, TIFF, DICOM), or a table with paths.")],
     concepts: Annotated[Path, typer.Option(help="A concept set: CSV, text, or a list of 'mammi concepts sets'.")],
-    vlm: Annotated[str, typer.Option(help="phantom, open_clip:..., transformers:... or path/file.py:FACTORY.")],
+    vlm: Annotated[
+        list[str],
+        typer.Option(
+            help="phantom, open_clip:..., transformers:... or path/file.py:FACTORY. Given several times, the first names "
+            "the units and the others give second opinions, see docs/second-opinion.md."
+        ),
+    ],
     out_folder: Annotated[Path, typer.Option("--out", help="The run folder; the same command resumes in it.")],
     weights: WeightsOption = None,
     labels: Annotated[Path | None, typer.Option(help="A CSV with image, patient and labels.")] = None,
@@ -207,8 +213,8 @@ def annotate(
     if places is not None:
         err.print(str(places), markup=False, soft_wrap=True)
     network = _target(target, weights, device, channels, size, mean, std, resize, sae)
-    annotator = create_vlm(vlm, device=device, commercial=commercial)
-    for note in annotator.notes:
+    annotator, *others = [create_vlm(spec, device=device, commercial=commercial) for spec in vlm]
+    for note in (note for one in (annotator, *others) for note in one.notes):
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     with progress_bars() as progress:
         run = annotate_run(
@@ -227,6 +233,7 @@ def annotate(
             engine=create_engine(engine, workers=workers, decoders=decoders, address=ray_address),
             on_error=on_error,
             trained_on=trained_on or (),
+            second_opinions=others,
             progress=progress,
             say=partial(err.print, markup=False, soft_wrap=True),
             **options,
@@ -239,6 +246,8 @@ def annotate(
         markup=False,
         soft_wrap=True,
     )
+    if run.opinions is not None:
+        out.print(f"Second opinions: mammi opinion {out_folder}", markup=False, soft_wrap=True)
 
 
 def _say_counts(counts: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ A face makes one `RunView`, asks it for pages, and renders them with a `Site` of
 from mammi.pages.audit import audit_page
 from mammi.pages.classes import class_page, classes_page
 from mammi.pages.method import method_page, model_card
+from mammi.pages.opinions import nav_of, opinions_page
 from mammi.pages.overview import overview_page
 from mammi.pages.site import ASSETS, NAV, Links, NavEntry, Page, Site, asset, render, twin
 from mammi.pages.unit import unit_page
@@ -30,6 +31,8 @@ __all__ = [
     "classes_page",
     "method_page",
     "model_card",
+    "nav_of",
+    "opinions_page",
     "overview_page",
     "render",
     "twin",

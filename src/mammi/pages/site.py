@@ -21,7 +21,7 @@ ASSETS = ("style.css", "theme.js", "site.js")
 
 #: Where a page is, whatever face shows it: its kind, then what singles it out. ``("overview",)``, ``("units", layer)``,
 #: ``("units", layer, page)``, ``("unit", layer, index)``, ``("classes",)``, ``("class", number)``, ``("audit",)``,
-#: ``("method",)``; and of the explorer ``("film",)``, ``("film", id)``, ``("compare",)``, ``("search",)``.
+#: ``("opinions",)``, ``("method",)``; and of the explorer ``("film",)``, ``("film", id)``, ``("compare",)``, ``("search",)``.
 Place = tuple[str | int, ...]
 
 

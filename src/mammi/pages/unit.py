@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mammi.functional.patient_jackknife import pearson_margins
 from mammi.functional.quick_agreement import area_under_precision_recall, correlations
 from mammi.pages.galleries import gallery, one_a_patient, ranked, spread_films
+from mammi.pages.opinions import unit_opinions
 from mammi.pages.senses import sense_galleries
 from mammi.pages.site import Page
 from mammi.pages.view import RunView, finite
@@ -68,6 +69,7 @@ def unit_page(view: RunView, layer: str, index: int) -> Page:
         "labels": _labels(view, activation),
         "feeds": _feeds(view, layer, index, activation),
         "places": _marked(view, layer, index),
+        "opinions": unit_opinions(view, layer, index),
     }
     return Page(title, "unit.html", ("unit", layer, index), data)
 

@@ -20,6 +20,8 @@ from mammi.pages import (
     classes_page,
     method_page,
     model_card,
+    nav_of,
+    opinions_page,
     overview_page,
     render,
     twin,
@@ -119,7 +121,7 @@ def write_report_folder(
     _refuse_foreign(folder)
     view = open_view(run, account)
     links = FolderLinks(tuple(run.layers))
-    site = Site(view.name, links, with_images=with_images)
+    site = Site(view.name, links, nav_of(run), with_images=with_images)
     below = replace(site, links=replace(links, up="../"))
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
@@ -182,6 +184,8 @@ def _pages(view: RunView) -> Iterator[Page]:
     yield classes_page(view)
     for number in range(len(output_names(view))):
         yield class_page(view, number)
+    if view.run.opinions is not None:
+        yield opinions_page(view)
     yield audit_page(view)
     yield method_page(view)
 

@@ -13,6 +13,7 @@
       activations/LAYER/by_unit.npy      float32 (n_units, n_films), memory-mapped
       activations/LAYER/shard-000000.npy float32 (films of the block, n_units), kept until the run is complete
       embeddings/                        one .npy per block of encoded films or texts
+      opinions/                          second opinions, see mammi.store.opinions
       control/activations/LAYER/         the same of an untrained copy of the network, for methods that compare with one
       private/                           paths, names and the salt: never leaves the machine, never shown by default
       private/blocks/000000.json         written last of a block: its films are done in every layer

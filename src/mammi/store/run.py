@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mammi.errors import InputError, RunError, UnknownNameError
 from mammi.store.files import read_json
+from mammi.store.opinions import Opinions, UnitOpinion
 from mammi.store.shards import ActivationStore
 from mammi.store.tables import read_parquet
 from mammi.types import Annotation, ConceptScore, Example, UnitId
@@ -60,6 +61,7 @@ class UnitPage:
         activations: float32, shape ``(n_films,)``: the unit's activation on every film of the run.
         output: the network's own name for the unit if it is an output, else ``""``.
         film_ids: salted ids of the example films, in the order of the examples.
+        opinions: what other annotators, or the same in other wordings, say of it; empty if none was asked.
     """
 
     annotation: Annotation
@@ -67,6 +69,7 @@ class UnitPage:
     activations: NDArray[np.float32] = field(repr=False)
     output: str = ""
     film_ids: tuple[str, ...] = ()
+    opinions: tuple[UnitOpinion, ...] = ()
 
     def __str__(self) -> str:
         """Return the page as plain text."""
@@ -85,6 +88,7 @@ class UnitPage:
             f"  film {film}  {example.activation:.4g}"
             for film, example in zip(self.film_ids, self.annotation.examples, strict=True)
         ]
+        lines += [f"  {opinion}" for opinion in self.opinions]
         return "\n".join(lines)
 
 
@@ -135,6 +139,12 @@ class Run:
     def annotations(self) -> pd.DataFrame:
         """One row per unit and concept: layer, unit, rank, concept, score, kept, and the columns of ``CERTAINTY``."""
         return _with_certainty(read_parquet(self.folder / "annotations.parquet"))
+
+    @cached_property
+    def opinions(self) -> Opinions | None:
+        """What other annotators, or the same in other wordings, say of the units; None if none was asked."""
+        note = self.manifest.get("opinions")
+        return None if note is None else Opinions(self.folder / "opinions", note)
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -197,6 +207,7 @@ class Run:
             activations=np.array(activations[index]),
             output=str(row["output"]),
             film_ids=tuple(self.images["id"].iloc[examples["film"].to_numpy()]),
+            opinions=tuple(self.opinions.of_unit(layer, index)) if self.opinions is not None else (),
         )
 
     def is_readable(self) -> bool:

@@ -18,8 +18,9 @@ from mammi.pages import ASSETS, Page, Site, asset, render, twin
 from mammi.pages.audit import audit_page
 from mammi.pages.classes import class_page, classes_page
 from mammi.pages.method import method_page
+from mammi.pages.opinions import nav_of, opinions_page
 from mammi.pages.overview import overview_page
-from mammi.pages.site import NAV, NavEntry
+from mammi.pages.site import NavEntry
 from mammi.pages.unit import unit_page
 from mammi.pages.units import units_page
 from mammi.store.run import Run
@@ -58,7 +59,7 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
     models = Models(run)
     pictures, decoder = Pictures(models.view), FilmDecoder()
     pair = None if beside is None else Beside(run, beside)
-    nav = (*NAV, NavEntry("Film", ("film",)), *((NavEntry("Compare", ("compare",)),) if pair else ()))
+    nav = (*nav_of(run), NavEntry("Film", ("film",)), *((NavEntry("Compare", ("compare",)),) if pair else ()))
     site = Site(models.view.name, ExplorerLinks(run.layers), nav, with_images=with_images, served=True)
 
     @asynccontextmanager
@@ -118,6 +119,10 @@ def create_app(run: Run, *, with_images: bool = False, beside: Run | None = None
     def one_class(number: int) -> Page:
         with _not_there():
             return class_page(models.view, number)
+
+    @at("/opinions")
+    def opinions() -> Page:
+        return opinions_page(models.view)
 
     @at("/audit")
     def audit() -> Page:
