@@ -129,7 +129,7 @@ def test_silence_is_dealt_with_the_names():
     said = torch.tensor([[True, True]] * 2 + [[False, True]] + [[True, False]] * 5)
     kept = [sparse.csr_array(np.eye(2)[names[:, rater].numpy()] * said[:, rater, None].numpy()) for rater in range(2)]
     same, _ = chance_agreement(names, said, kept, shuffles=50)
-    hidden, _ = chance_agreement(names.where(said, 999), said, kept, shuffles=50)
+    hidden, _ = chance_agreement(names.where(said, 0), said, kept, shuffles=50)
     torch.testing.assert_close(hidden, same, equal_nan=True)
     # The second rater says 0 and nothing else: of the units that both name, those named 0 by the first agree.
     assert 0 < float(same.nanmean()) < 1

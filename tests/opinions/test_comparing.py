@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mammi.opinions.comparing import Names, Said, agreement, scored_table, unit_table
+from mammi.opinions.comparing import Names, Said, agreement, scored_summary, scored_table, unit_table
 from mammi.store.opinions import UnitOpinion
 
 TERMS = ["effusion", "mass", "pleural fluid", "tube", "nodule"]
@@ -88,6 +88,24 @@ def test_one_names_and_another_scores():
     assert found["z"].iloc[0] == pytest.approx((5 - best.mean()) / best.std())
     assert math.isnan(found["z"].iloc[3])
     assert set(table.loc[(table["namer"] == 1) & (table["scorer"] == 0), "unit"]) == {0, 1, 3}
+
+
+def test_the_place_that_chance_gives():
+    """Of every dealing of the first names, by hand: the mean place over all that could be dealt to a unit."""
+    scores = torch.rand(N_UNITS, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    namer = said(["mass"], ["mass"], ["tube"], ["nodule"], ["-mass"], ["effusion"])
+    silent = said(*[[]] * N_UNITS)
+    tables = [torch.zeros_like(scores), scores]
+    table = scored_table("l", [namer, silent], tables, NAMES)
+    (found,) = scored_summary("l", table, tables, NAMES)
+    assert (found["namer"], found["scorer"], found["units"]) == (0, 1, 5)  # silence is taken for presence
+    values = scores.numpy()
+    best = np.column_stack([np.maximum(values[:, 0], values[:, 2]), values[:, 1], values[:, 3:]])
+    column = {"effusion": 0, "mass": 1, "tube": 2, "nodule": 3}
+    units, names = [0, 1, 2, 3, 5], ["mass", "mass", "tube", "nodule", "effusion"]
+    places = [[(best[unit] < best[unit, column[name]]).sum() / 3 for name in names] for unit in units]
+    assert found["mean_place"] == pytest.approx(np.mean(np.diag(places)))
+    assert found["place_chance"] == pytest.approx(np.mean(places), abs=4 * np.std(places) / 10)
 
 
 def test_the_tables_of_a_run_are_what_its_opinions_said(run):

@@ -61,7 +61,7 @@ def write_opinions(folder):
             },
         ],
         "consensus": [{"layer": LAYER, "units": 6, "consensus": 1, "all_same": 0, "silent": 4, "differ": 2}],
-        "scored": [{**scored, "median_rank": 3.0, "mean_z": -0.5, "mean_place": 0.75}],
+        "scored": [{**scored, "median_rank": 3.0, "mean_z": -0.5, "mean_place": 0.75, "place_chance": 0.6}],
     }
     write_json(folder / "manifest.json", read_json(folder / "manifest.json") | {"opinions": note})
 

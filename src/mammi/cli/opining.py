@@ -131,10 +131,11 @@ def _show_scored(found: "Opinions") -> None:
         rows.add_row(
             *(escape(one["layer"]), _letter(one["namer"]), _letter(one["scorer"])),
             *(f"{one['units']:,}", _percent(one["first"]), f"{one['median_rank']:,.0f}"),
-            *(_decimal(one["mean_z"]), _decimal(one["mean_place"])),
+            *(_decimal(one["mean_z"]), f"{_decimal(one['mean_place'])} ({_decimal(one['place_chance'])})"),
         )
     out.print(
-        "\none names, another scores: the first concept among all (place 0.50, z 0 by chance)",
+        "\none names, another scores: the first concept among all; place: share of the others that score less (the same "
+        "with the names dealt to other units)",
         markup=False,
         soft_wrap=True,
     )

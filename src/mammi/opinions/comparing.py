@@ -1,7 +1,7 @@
 """Opinions side by side: who agrees on what, what chance would give, and what most of them say."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ __all__ = ["Names", "Said", "agreement", "scored_table", "unit_table"]
 
 #: How often units are dealt anew, for what chance gives, and drawn anew, for intervals.
 SHUFFLES, RESAMPLES = 100, 500
+#: How often names are dealt to other units, for the place that chance gives them.
+DEALS = 20
 
 
 @dataclass(frozen=True)
@@ -214,21 +216,46 @@ def scored_table(layer: str, annotators: Sequence[Said], scores: Sequence[Tensor
     return pd.concat(parts, ignore_index=True).sort_values(["unit", "namer", "scorer", "name_rank"], ignore_index=True)
 
 
-def scored_summary(scored: pd.DataFrame) -> list[dict[str, Any]]:
-    """Sum up by layer, namer and scorer: how well the first concepts of one stand with another."""
-    firsts: Mapping[Any, pd.DataFrame] = dict(
-        iter(scored[scored["name_rank"] == 1].groupby(["layer", "namer", "scorer"], sort=False))
-    )
-    return [
-        {
-            "layer": str(layer),
-            "namer": int(namer),
-            "scorer": int(scorer),
-            "units": len(rows),
+def scored_summary(layer: str, scored: pd.DataFrame, scores: Sequence[Tensor], names: Names) -> list[dict[str, Any]]:
+    """Sum up by namer and scorer how well the first concepts of one stand with another.
+
+    Args:
+        layer: name of the layer.
+        scored: what `scored_table` found of it.
+        scores: as there.
+        names: likewise.
+
+    Returns:
+        For each pair ``units``; ``first``: share of units whose first concept the scorer ranks first; ``median_rank``;
+        ``mean_z``; ``mean_place``, and ``place_chance``: the same with the first concepts dealt to other units, presences
+        and absences apart, which is above 0.5 where both favour the same ones. None for what there is none of.
+    """
+    codes = {names.word(code): code for code in range(names.n_names)}
+    found = []
+    firsts = scored[scored["name_rank"] == 1]
+    for namer, scorer in sorted(set(zip(firsts["namer"].tolist(), firsts["scorer"].tolist(), strict=True))):
+        rows = firsts[(firsts["namer"] == namer) & (firsts["scorer"] == scorer)]
+        units = torch.tensor(rows["unit"].to_numpy(dtype=np.int64))
+        code = torch.tensor([codes[name] for name in rows["name"]])
+        dealt = _dealt_place(merged(scores[scorer], torch.from_numpy(names.group)), units, code)
+        numbers = {
             "first": float((rows["rank"] == 1).mean()),
             "median_rank": float(rows["rank"].median()),
-            "mean_z": None if rows["z"].isna().all() else float(rows["z"].mean()),
-            "mean_place": None if rows["place"].isna().all() else float(rows["place"].mean()),
+            "mean_z": float(rows["z"].mean()),
+            "mean_place": float(rows["place"].mean()),
+            "place_chance": dealt,
         }
-        for (layer, namer, scorer), rows in firsts.items()
-    ]
+        known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        found.append({"layer": layer, "namer": namer, "scorer": scorer, "units": len(rows), **known})
+    return found
+
+
+def _dealt_place(scores: Tensor, units: Tensor, codes: Tensor, seed: int = 0) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    places = []
+    for _ in range(DEALS):
+        for side in (0, 1):
+            own = codes % 2 == side
+            dealt = codes[own][torch.randperm(int(own.sum()), generator=generator)]
+            places.append(standing(scores, units[own], dealt // 2).place)
+    return float(torch.cat(places).nanmean())

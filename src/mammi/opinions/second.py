@@ -144,6 +144,7 @@ def _write(
     names, labels = Names.of(terms, same), _labels(vlms)
     agreements: list[dict[str, Any]] = []
     consensus: list[dict[str, Any]] = []
+    summary: list[dict[str, Any]] = []
     units, scored = [], []
     for layer in run.layers:
         n_units = len(run.activations(layer))
@@ -176,7 +177,9 @@ def _write(
             }
         )
         if len(vlms) > 1:
-            scored.append(scored_table(layer, annotators, [table[layer] for table in scores], names))
+            of_layer = [table[layer] for table in scores]
+            scored.append(scored_table(layer, annotators, of_layer, names))
+            summary += scored_summary(layer, scored[-1], of_layer, names)
     known = run.manifest["target"].get("training_corpora", [])
     asked_of = [
         {
@@ -203,7 +206,7 @@ def _write(
         "same": {terms[row]: terms[first] for row, first in enumerate(same) if row != first},
         "agreement": agreements,
         "consensus": consensus,
-        "scored": scored_summary(pd.concat(scored, ignore_index=True)) if scored else [],
+        "scored": summary,
     }
     folder = run.folder / "opinions"
     manifest = {name: value for name, value in run.manifest.items() if name != "opinions"}
