@@ -249,15 +249,23 @@ def _stored(xrv: Any, name: str, spec: str) -> Path:  # noqa: ANN401
 def _import_xrv() -> Any:  # noqa: ANN401 - the module torchxrayvision
     """Import torchxrayvision, and undo what that does to everybody else.
 
-    It silences all warnings of the process, puts two of its folders first on ``sys.path``, and leaves a top-level module
-    ``model``, which a user's own ``model.py`` would be taken for.
+    It silences all warnings of the process, puts two of its folders first on ``sys.path``, and wants a top-level module
+    ``model`` of its own there, which a user's ``model.py`` would be taken for, and which would be taken for that.
     """
-    paths, modules = list(sys.path), set(sys.modules)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        xrv = import_extra("torchxrayvision", "xrv")
-    sys.path[:] = paths
-    for module in set(sys.modules) - modules:
-        if module.split(".")[0] == "model":
-            del sys.modules[module]
-    return xrv
+    if "torchxrayvision" in sys.modules:
+        return sys.modules["torchxrayvision"]
+    paths, own = list(sys.path), _forget_models()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_extra("torchxrayvision", "xrv")
+    finally:
+        sys.path[:] = paths
+        _forget_models()
+        sys.modules.update(own)
+
+
+def _forget_models() -> dict[str, Any]:
+    """Take every module ``model`` and what is in it out of the imported ones; return them."""
+    names = [name for name in sys.modules if name.split(".")[0] == "model"]
+    return {name: sys.modules.pop(name) for name in names}
