@@ -11,6 +11,7 @@ from PIL import Image
 import mammi
 from mammi.errors import InputError, VlmError
 from mammi.fitting import Pairs, fit_vlm, read_pairs
+from mammi.fitting.lessons import TEMPLATES
 from mammi.fitting.model import Projection, Projections
 from mammi.fitting.train import Training, train
 from mammi.functional.auroc import auroc
@@ -53,6 +54,7 @@ def test_the_card_says_what_it_is(fitted):
     assert (card.title, card.licence, card.modality, card.image_size) == ("Tiny", "Apache-2.0", "drawn films", 32)
     assert card.training_corpora == ("drawn discs",)
     assert "120 films of 40 patients" in card.notes[0]
+    assert mammi.create_vlm(f"fitted:{fitted.folder}").templates == TEMPLATES
     text = (fitted.folder / "fitted.json").read_text()
     assert "/" not in json.loads(text)["backbone"]["code"]
     assert str(fitted.folder.parent) not in text
@@ -121,6 +123,7 @@ def test_reports_and_a_small_network_for_the_projection(films, target, sentences
     fitted = fit(films, target, sentences_folder, tmp_path / "told", table="reports.csv", training=training)
     assert fitted.measured["learned_from"] == "reports"
     annotator = mammi.create_vlm(f"fitted:{fitted.folder}")
+    assert annotator.templates == ("{}",)
     scores = embedded(annotator, films, [f"f{i}" for i in range(120)]) @ annotator.embed_texts(["a disc is seen"]).T
     assert auroc(scores, torch.tensor([[i % 2] for i in range(120)]).float()).item() > 0.8
 

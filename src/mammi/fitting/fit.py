@@ -68,7 +68,8 @@ def fit_vlm(
             in.
         sentences: a folder of a sentence-transformers model; None for all-MiniLM-L6-v2.
         pooling: as for `mammi.annotate`.
-        templates: how a label is put in words; of no use with reports.
+        templates: how a label is put in words, and how the annotator is asked afterwards unless told otherwise; with
+            reports it is asked with the concept alone.
         training: how; None for the defaults.
         batch_size: films per forward pass.
         progress: told of every step.
@@ -102,7 +103,6 @@ def fit_vlm(
         "statements": len(lessons.texts),
         "learned_from": "labels" if pairs.reports is None else "reports",
         "labels": list(pairs.films.label_names) if pairs.reports is None else [],
-        "templates": list(templates) if pairs.reports is None else [],
         "training": vars(training),
         "validation_auroc": [round(score, 4) for score in trained.validation],
         "training_auroc": round(_overall(trained.projections, features, texts, lessons), 4),
@@ -131,7 +131,8 @@ def fit_vlm(
             "a research and audit tool, not a diagnostic device",
         ),
     )
-    write_fitted(out, FittedVlm(backbone, encoder, trained.projections, card), backbone, encoder, measured)
+    own = templates if pairs.reports is None else ("{}",)
+    write_fitted(out, FittedVlm(backbone, encoder, trained.projections, card, own), backbone, encoder, measured)
     return Fitted(out, card, measured)
 
 

@@ -54,6 +54,7 @@ def write_fitted(
         "backbone": made,
         "sentences": encoder | {"fingerprint": sentences.fingerprint()},
         "projections": model.projections.shape,
+        "templates": list(model.templates),
         "measured": measured,
     }
     (out / NAME).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -83,6 +84,7 @@ def load_fitted(folder: str | Path, spec: str) -> FittedVlm:
         backbone = restore_backbone(folder, written["backbone"], private)
         sentences = _sentences(folder, written["sentences"])
         projections = Projections(**written["projections"])
+        templates = tuple(map(str, written["templates"]))
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in written["card"].items()}
         card = VlmCard(name=spec, **values)
     except (KeyError, TypeError, ValueError) as error:
@@ -94,7 +96,7 @@ def load_fitted(folder: str | Path, spec: str) -> FittedVlm:
         raise VlmError(
             f"{PROJECTIONS} in {str(folder)!r} does not fit the layers of its backbone: copy the folder again"
         )
-    return FittedVlm(backbone, sentences, projections, replace(card, name=spec))
+    return FittedVlm(backbone, sentences, projections, replace(card, name=spec), templates)
 
 
 def _sentences(folder: Path, made: dict[str, str]) -> Sentences:

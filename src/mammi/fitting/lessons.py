@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Protocol
 
 import torch
@@ -17,8 +16,6 @@ __all__ = ["TEMPLATES", "LabelLessons", "Lessons", "ReportLessons"]
 TEMPLATES = ("{}", "an image of a {}", "{} is seen", "there is {}", "a patient with {}")
 #: What is said of a film on which every label is known to be absent.
 NOTHING = "no finding"
-#: Fewest films that show two findings, for both to be said together.
-TOGETHER = 3
 #: Most statements that are examined at once.
 EXAM = 500
 
@@ -43,7 +40,10 @@ class Lessons(Protocol):
 
 @dataclass
 class LabelLessons:
-    """Statements from a label table: one finding, two that occur together, or none at all; in several wordings.
+    """Statements from a label table: one finding, or none at all; in several wordings.
+
+    Two findings in one statement were tried and left out: on chest films they took 0.007 off the mean AUROC on
+    patients held out.
 
     Attributes:
         texts: every wording of every statement, a statement's wordings side by side.
@@ -77,12 +77,6 @@ class LabelLessons:
             raise InputError("no film shows any of the labels: there is nothing to learn from")
         statements = list(names)
         columns = [labels[:, column] for column in range(labels.shape[1])]
-        for a, b in combinations(range(len(names)), 2):
-            # Unknown and absent is absent: the least of what is known decides, unless it is a 1.
-            both = torch.where((columns[a] == 0) | (columns[b] == 0), 0.0, columns[a] * columns[b])
-            if int((both == 1).sum()) >= TOGETHER:
-                statements.append(f"{names[a]} and {names[b]}")
-                columns.append(both)
         shown, unknown = (labels == 1).any(dim=1), labels.isnan().any(dim=1)
         nothing = torch.where(shown, 0.0, torch.where(unknown, torch.nan, 1.0))
         if (nothing == 1).any():

@@ -1,5 +1,6 @@
 """`FittedVlm`: projections of a locked image network and a locked sentence encoder into one space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,10 +79,26 @@ class Projections(nn.Module):
 
 
 class FittedVlm(nn.Module):
-    """A fitted annotator; satisfies `mammi.types.Vlm`."""
+    """A fitted annotator; satisfies `mammi.types.Vlm`.
 
-    def __init__(self, backbone: Backbone, sentences: Sentences, projections: Projections, card: VlmCard) -> None:
+    Args:
+        backbone: the image network.
+        sentences: the sentence encoder.
+        projections: of both.
+        card: what it says of itself.
+        templates: how it is asked unless the user says otherwise: as it was taught.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        sentences: Sentences,
+        projections: Projections,
+        card: VlmCard,
+        templates: Sequence[str] = ("{}",),
+    ) -> None:
         super().__init__()
+        self.templates = tuple(templates)
         self.network = backbone.target.model
         self.preprocessing = backbone.target.preprocessing
         self.plans = backbone.plans
