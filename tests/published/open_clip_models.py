@@ -55,6 +55,7 @@ def opened(folder):
 
 
 # BiomedCLIP: a timm ViT with a linear head, a BERT with an MLP.
+BIOMEDCLIP = "BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 
 
 def vit_shapes(prefix, width, layers, tokens, patch, cls):
@@ -256,8 +257,8 @@ def siglip_texts(folder, texts):
 
 
 ROWS = [
-    Published("BiomedCLIP", make_biomedclip, biomedclip_images, biomedclip_texts),
-    Published("an open_clip ViT-B/32", make_plain(32), plain_images, plain_texts),
-    Published("an open_clip ViT-B/16", make_plain(16), plain_images, plain_texts),
-    Published("an open_clip SigLIP ViT-B/16", make_siglip, siglip_images, siglip_texts),
+    Published("BiomedCLIP", make_biomedclip, biomedclip_images, biomedclip_texts, repository=BIOMEDCLIP),
+    Published("an open_clip ViT-B/32", make_plain(32), plain_images, plain_texts, generic=True),
+    Published("an open_clip ViT-B/16", make_plain(16), plain_images, plain_texts, generic=True),
+    Published("an open_clip SigLIP ViT-B/16", make_siglip, siglip_images, siglip_texts, generic=True),
 ]

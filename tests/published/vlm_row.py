@@ -34,6 +34,8 @@ class Published:
             that ``make`` wrote, without `mammi`; any row length, or the scorer's own rows.
         texts: likewise for texts, each alone.
         alone: whether the model's texts depend on padding as published, so that each is embedded alone.
+        repository: what a copy of its repository is called, by which its card is found; empty where the loader tells.
+        generic: whether it stands for any model of its kind, none of them in particular, and so has no card.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Published:
     images: Callable[[Path, Sequence[Image.Image]], Tensor]
     texts: Callable[[Path, Sequence[str]], Tensor]
     alone: bool = False
+    repository: str = ""
+    generic: bool = False
 
 
 def pictures() -> list[Image.Image]:
@@ -69,6 +73,8 @@ def measure(published: Published, folder: Path, size: str) -> dict[str, float | 
         its neighbours, of images; ``padding``: likewise of texts through `Annotator.embed_texts`, which embeds them
         alone where the model asks for it; ``alone``: whether it does; ``card``: whether the card is complete.
     """
+    folder = folder / published.repository
+    folder.mkdir(exist_ok=True)
     annotator = create_vlm(published.make(folder, size))
     films = [Film(np.asarray(picture, dtype=np.float32) / 255) for picture in pictures()]
     views = torch.stack([annotator.view(film) for film in films])
