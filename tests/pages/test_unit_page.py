@@ -32,6 +32,7 @@ def test_a_named_unit(view):
         "concept": SCRIPT,
         "category": "finding",
         "score": 0.8,
+        "unseen": False,
         "effect": 1.0,
         "q_value": 0.0004,
         "stability": 0.9,
@@ -39,6 +40,13 @@ def test_a_named_unit(view):
         "sense": 0,
     }
     assert [entry["concept"] for entry in data["next"]] == [IMAGE, "tube", "mass; nodule", "mass", "lung"]
+
+
+def test_a_concept_that_the_annotator_could_not_tell_is_marked(view, site):
+    view.unseen = frozenset({"effusion"})
+    page = unit_page(view, LAYER, 0)
+    assert [entry["unseen"] for entry in page.data["concepts"]] == [False, True]
+    assert render(page, site).count("could not tell it in its check") == 1
 
 
 def test_examples_and_counter_examples_are_of_other_patients(view):
