@@ -191,8 +191,9 @@ def _torch_load(path: Path) -> Any:  # noqa: ANN401 - whatever was saved
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*TypedStorage is deprecated", category=UserWarning)
             inert: list[Any] = [(_Setting, name) for name in _SETTINGS] + [(_no_entries, "collections.defaultdict")]
-            with torch.serialization.safe_globals(inert):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            # An open file: of a path, torch goes by the name and not by what is inside.
+            with torch.serialization.safe_globals(inert), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         text = str(error)
         if "weights_only" in text or "Weights only" in text or "GLOBAL" in text:

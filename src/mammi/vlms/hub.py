@@ -122,7 +122,7 @@ def explain_load(spec: str, folder: Path | str, error: BaseException) -> VlmErro
         )
     if type(error).__name__ == "SafetensorError" or isinstance(error, EOFError) or "zip archive" in text:
         return VlmError(
-            f"{spec}: the weights in {str(folder)!r} are truncated ({one_line(error)}): download them again"
+            f"{spec}: the weights in {str(folder)!r} are truncated, or not what their name says ({one_line(error)}): download them again"
         )
     return VlmError(f"{spec} cannot be loaded from {str(folder)!r}: {one_line(error)}")
 
