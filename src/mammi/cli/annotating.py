@@ -9,98 +9,26 @@ from rich.markup import escape
 
 from mammi.cli.app import app, command, table
 from mammi.cli.console import err, out, progress_bars
+from mammi.cli.network import (
+    ChannelsOption,
+    DeviceOption,
+    MeanOption,
+    ResizeOption,
+    SaeOption,
+    SizeOption,
+    StdOption,
+    TargetOption,
+    WeightsOption,
+    open_network,
+)
 from mammi.errors import InputError
 
 __all__ = ["annotate", "layers"]
-
-TargetOption = Annotated[
-    str,
-    typer.Option(
-        help="phantom, torchvision:NAME, timm:NAME, xrv:NAME, monai:NAME, transformers:FOLDER or path/file.py:NAME."
-    ),
-]
-WeightsOption = Annotated[
-    str | None, typer.Option(help="Weights of the target: safetensors, or a torch file read with weights_only.")
-]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")]
-ChannelsOption = Annotated[int | None, typer.Option(help="Channels of the target's input, 1 or 3.")]
-SizeOption = Annotated[str | None, typer.Option(help="Size of the target's input: 224 or 320x256 (height x width).")]
-MeanOption = Annotated[str | None, typer.Option(help="Mean of the target's input, for pixels in 0 to 1: 0.5 or a,b,c.")]
-StdOption = Annotated[str | None, typer.Option(help="Standard deviation of the target's input: 0.25 or a,b,c.")]
-ResizeOption = Annotated[str | None, typer.Option(help="squash, crop or pad.")]
-SaeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sae",
-        help="LAYER=FILE: a sparse autoencoder on a layer; its latents are the layer sae.LAYER. May be repeated.",
-    ),
-]
-
 
 #: As in `mammi.pipeline`, which --help does not load.
 TEMPLATE = "A chest x-ray image of a {}"
 #: What switches an option on and off.
 _SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-def _numbers(text: str | None, option: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.replace("x", ",").split(",")]
-    except ValueError as error:
-        raise InputError(f"{option} must be a number or several joined by commas, got {text!r}") from error
-
-
-def _one_or_all(values: list[float] | None) -> float | list[float] | None:
-    return values[0] if values is not None and len(values) == 1 else values
-
-
-def _target(
-    spec: str,
-    weights: str | None,
-    device: str,
-    channels: int | None,
-    size: str | None,
-    mean: str | None,
-    std: str | None,
-    resize: str | None,
-    sae: list[str] | None,
-) -> Any:  # noqa: ANN401 - a Target, whose room is not imported for --help
-    from mammi.targets import create_target
-
-    sides = _numbers(size, "--size")
-    if sides is not None and (len(sides) not in (1, 2) or not all(side.is_integer() for side in sides)):
-        raise InputError(f"--size must be one whole number or heightxwidth, got {size!r}")
-    target = create_target(
-        spec,
-        weights,
-        device=device,
-        channels=channels,
-        size=None if sides is None else (int(sides[0]), int(sides[-1])),
-        mean=_one_or_all(_numbers(mean, "--mean")),
-        std=_one_or_all(_numbers(std, "--std")),
-        resize=resize,
-        sae=_sae_files(sae),
-    )
-    for note in target.notes:
-        err.print(f"note: {note}", markup=False, soft_wrap=True)
-    return target
-
-
-def _sae_files(pairs: list[str] | None) -> dict[str, str] | None:
-    """Read LAYER=FILE pairs."""
-    if not pairs:
-        return None
-    files: dict[str, str] = {}
-    for pair in pairs:
-        layer, _, file = pair.partition("=")
-        if not layer.strip() or not file.strip():
-            raise InputError(f"--sae must be LAYER=FILE, got {pair!r}")
-        if layer.strip() in files:
-            raise InputError(f"--sae names layer {layer.strip()!r} twice")
-        files[layer.strip()] = file.strip()
-    return files
 
 
 @app.command()
@@ -119,7 +47,7 @@ def layers(
     """List the layers of a network: kind, shape and number of units."""
     from mammi.targets import list_layers
 
-    network = _target(target, weights, device, channels, size, mean, std, resize, sae)
+    network = open_network(target, weights, device, channels, size, mean, std, resize, sae)
     rows = table("layer", "kind", "shape", "units", "pooling", "", right=("units",))
     for layer in list_layers(network):
         shape = "x".join(map(str, layer.shape)) if layer.shape else "-"
@@ -221,7 +149,7 @@ def annotate(
     places = None if masks is None else MaskSet.read(masks)
     if places is not None:
         err.print(str(places), markup=False, soft_wrap=True)
-    network = _target(target, weights, device, channels, size, mean, std, resize, sae)
+    network = open_network(target, weights, device, channels, size, mean, std, resize, sae)
     annotator, *others = [create_vlm(spec, device=device, commercial=commercial) for spec in vlm]
     for note in (note for one in (annotator, *others) for note in one.notes):
         err.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from mammi.cli.annotating import (
+from mammi.cli.app import command, table
+from mammi.cli.console import err, out, progress_bars
+from mammi.cli.models import vlms_app
+from mammi.cli.network import (
     ChannelsOption,
     DeviceOption,
     MeanOption,
@@ -15,11 +18,8 @@ from mammi.cli.annotating import (
     StdOption,
     TargetOption,
     WeightsOption,
-    _target,
+    open_network,
 )
-from mammi.cli.app import command, table
-from mammi.cli.console import err, out, progress_bars
-from mammi.cli.models import vlms_app
 from mammi.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def fit(
     err.print(str(pairs.films), markup=False, soft_wrap=True)
     if not pairs.films.patients_known:
         err.print("note: patients are not known: films are split one by one, which flatters the result")
-    network = _target(target, weights, "cpu", channels, size, mean, std, resize, None)
+    network = open_network(target, weights, "cpu", channels, size, mean, std, resize, None)
     with progress_bars() as progress:
         fitted = fit_vlm(
             network,

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -252,20 +252,18 @@ def _import_xrv() -> Any:  # noqa: ANN401 - the module torchxrayvision
     It silences all warnings of the process, puts two of its folders first on ``sys.path``, and wants a top-level module
     ``model`` of its own there, which a user's ``model.py`` would be taken for, and which would be taken for that.
     """
-    if "torchxrayvision" in sys.modules:
-        return sys.modules["torchxrayvision"]
-    paths, own = list(sys.path), _forget_models()
+    own = _forget_models()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return import_extra("torchxrayvision", "xrv")
     finally:
-        sys.path[:] = paths
+        sys.path[:] = [path for path in sys.path if "torchxrayvision" not in path]
         _forget_models()
         sys.modules.update(own)
 
 
-def _forget_models() -> dict[str, Any]:
-    """Take every module ``model`` and what is in it out of the imported ones; return them."""
-    names = [name for name in sys.modules if name.split(".")[0] == "model"]
-    return {name: sys.modules.pop(name) for name in names}
+def _forget_models() -> dict[str, ModuleType]:
+    """Take every module ``model`` and what is in it out of the imported ones; return those that are not the library's."""
+    found = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "model"}
+    return {n: m for n, m in found.items() if "torchxrayvision" not in str(getattr(m, "__file__", ""))}
