@@ -1,5 +1,6 @@
 """``mammi vlms``: the vision-language models that can name units, and what may be done with each."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -42,7 +43,8 @@ def vlms(
         if commercial and forbids_commerce(card):
             continue
         pixels = str(card.image_size) if card.image_size else "-"
-        rows.add_row(*map(escape, (card.title, card.modality, pixels, card.licence, card.access, known.specs[0])))
+        spec = re.sub(r":\*$", ":FILE", known.specs[0])
+        rows.add_row(*map(escape, (card.title, card.modality, pixels, card.licence, card.access, spec)))
     out.print(rows)
     out.print("Any other model of these kinds can be used; 'mammi vlms card SPEC' says all that is known of one.")
 
