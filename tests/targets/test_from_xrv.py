@@ -167,3 +167,18 @@ def test_the_autoencoder_has_layers_and_a_film_for_an_output():
     with torch.no_grad():
         assert target.model(films_for(target)).shape == (2, 1, 224, 224)
     assert (target.n_outputs, target.output_names) == (0, ())
+
+
+def test_weights_of_others_are_asked_for_where_the_library_keeps_its_own(xrv, tmp_path, monkeypatch):
+    asked = []
+
+    def download(address, file):
+        asked.append((address, file))
+        raise OSError("no network")
+
+    monkeypatch.setattr(xrv.utils, "get_cache_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(xrv.utils, "download", download)
+    with pytest.raises(TargetError, match="could not be downloaded"):
+        create_target("xrv:chestx-det-pspnet", "pretrained")
+    own = xrv.models.model_urls["densenet121-res224-all"]["weights_url"].rpartition("/")[0]
+    assert asked == [(f"{own}/pspnet_chestxray_best_model_4.pth", str(tmp_path / "pspnet_chestxray_best_model_4.pth"))]

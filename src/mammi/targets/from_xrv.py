@@ -157,7 +157,6 @@ _OTHERS = {
         "nihpcrsnamimic_ch-resnet101-2-ae-test2-elastic-e250.pt",
     ),
 }
-_RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 
 
 def from_xrv(name: str, weights: str | None) -> Built:
@@ -242,7 +241,9 @@ def _stored(xrv: Any, name: str, spec: str) -> Path:  # noqa: ANN401
         file = folder / _OTHERS[name].file
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            download(spec, lambda: xrv.utils.download(_RELEASE + file.name, str(file)))
+            # They lie where the library's own networks do.
+            release = str(next(iter(xrv.models.model_urls.values()))["weights_url"]).rpartition("/")[0]
+            download(spec, lambda: xrv.utils.download(f"{release}/{file.name}", str(file)))
     return file
 
 
