@@ -156,7 +156,7 @@ def without_a_tensor(folder):
         (drop("preprocessor_config.json"), r"is incomplete, without preprocessor_config\.json"),
         (drop("model.safetensors"), r"is incomplete, without model\.safetensors or pytorch_model\.bin"),
         (drop("tokenizer.json"), r"is incomplete, without tokenizer\.json or vocab\.json"),
-        (cut("model.safetensors", 0.7), r"are truncated .*: download them again"),
+        (cut("model.safetensors", 0.7), r"are truncated.*: download them again"),
         (cut("config.json", 0.5), r"config\.json' is not JSON"),
         (edit("config.json", model_type="bert"), r"is of type 'bert': expected clip or siglip or siglip2"),
         (without_a_tensor, r"lack 1 tensors, text_model\.encoder\.layers\.0\.mlp\.fc1\.weight"),
