@@ -142,81 +142,74 @@ def _transformers(rest: str, spec: str, device: str, card: VlmCard, weights: str
     return load_transformers_vlm(rest, spec, device, card)
 
 
-@vlms.register(
-    "chexzero",
-    "CheXzero for chest films: 'chexzero:FILE', a FOLDER of checkpoints or FILE,FILE,... (averaged)",
-    needs=("open_clip",),
-    extra="open-clip",
+#: Models of the field, from the files their authors publish: loader, scheme, a sentence, what it needs, its extras.
+_FIELD: tuple[tuple[Callable[[str, str, str, VlmCard], Annotator], str, str, tuple[str, ...], str], ...] = (
+    (
+        load_chexzero,
+        "chexzero",
+        "CheXzero for chest films: 'chexzero:FILE', a FOLDER of checkpoints or FILE,FILE,... (averaged)",
+        ("open_clip",),
+        "open-clip",
+    ),
+    (
+        load_medclip,
+        "medclip",
+        "MedCLIP for chest films, Swin-T or ResNet-50: 'medclip:FILE', or 'medclip:masked@FILE' for its masked mean",
+        ("transformers",),
+        "transformers",
+    ),
+    (
+        load_flair,
+        "flair",
+        "FLAIR for fundus photographs: 'flair:FILE', 'flair:FOLDER' or 'flair:jusiro2/FLAIR'",
+        ("transformers",),
+        "transformers",
+    ),
+    (
+        load_biovil,
+        "biovil",
+        "BioViL or BioViL-T (chest films, with maps): 'biovil:organisation/name', ':FOLDER' or ':FILE' of the image model",
+        ("transformers", "torchvision"),
+        "transformers,torchvision",
+    ),
+    (
+        load_conch,
+        "conch",
+        "CONCH for histology: 'conch:FILE' or 'conch:FOLDER', with its tokenizer beside it",
+        ("open_clip", "timm", "transformers"),
+        "open-clip,timm,transformers",
+    ),
+    (
+        load_musk,
+        "musk",
+        "MUSK for histology: 'musk:FILE' or 'musk:FOLDER', with its tokenizer.json beside it",
+        ("transformers", "torchvision"),
+        "transformers,torchvision",
+    ),
+    (
+        load_cxr_clip,
+        "cxr-clip",
+        "CXR-CLIP, chest films: 'cxr-clip:FILE', one of the authors' r50_*.tar and swint_*.tar",
+        ("transformers", "torchvision"),
+        "transformers,torchvision",
+    ),
+    (
+        load_mammo_clip,
+        "mammo-clip",
+        "Mammo-CLIP, mammograms: 'mammo-clip:FILE' or 'mammo-clip:b5@FILE', the authors' b5-*.tar and b2-*.tar",
+        ("transformers",),
+        "transformers",
+    ),
 )
-def _chexzero(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_chexzero(rest, spec, device, card)
 
 
-@vlms.register(
-    "medclip",
-    "MedCLIP for chest films, Swin-T or ResNet-50: 'medclip:FILE', or 'medclip:masked@FILE' for its masked mean",
-    needs=("transformers",),
-    extra="transformers",
-)
-def _medclip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_medclip(rest, spec, device, card)
+def _register(
+    load: Callable[[str, str, str, VlmCard], Annotator], name: str, summary: str, needs: tuple[str, ...], extra: str
+) -> None:
+    @vlms.register(name, summary, needs=needs, extra=extra)
+    def make(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
+        return load(rest, spec, device, card)
 
 
-@vlms.register(
-    "flair",
-    "FLAIR for fundus photographs: 'flair:FILE', 'flair:FOLDER' or 'flair:jusiro2/FLAIR'",
-    needs=("transformers",),
-    extra="transformers",
-)
-def _flair(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_flair(rest, spec, device, card)
-
-
-@vlms.register(
-    "biovil",
-    "BioViL or BioViL-T (chest films, with maps): 'biovil:organisation/name', ':FOLDER' or ':FILE' of the image model",
-    needs=("transformers", "torchvision"),
-    extra="transformers",
-)
-def _biovil(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_biovil(rest, spec, device, card)
-
-
-@vlms.register(
-    "conch",
-    "CONCH for histology: 'conch:FILE' or 'conch:FOLDER', with its tokenizer beside it",
-    needs=("open_clip", "timm", "transformers"),
-    extra="open-clip,timm,transformers",
-)
-def _conch(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_conch(rest, spec, device, card)
-
-
-@vlms.register(
-    "musk",
-    "MUSK for histology: 'musk:FILE' or 'musk:FOLDER', with its tokenizer.json beside it",
-    needs=("transformers", "torchvision"),
-    extra="transformers,torchvision",
-)
-def _musk(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_musk(rest, spec, device, card)
-
-
-@vlms.register(
-    "cxr-clip",
-    "CXR-CLIP, chest films: 'cxr-clip:FILE', one of the authors' r50_*.tar and swint_*.tar",
-    needs=("transformers", "torchvision"),
-    extra="transformers,torchvision",
-)
-def _cxr_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_cxr_clip(rest, spec, device, card)
-
-
-@vlms.register(
-    "mammo-clip",
-    "Mammo-CLIP, mammograms: 'mammo-clip:FILE' or 'mammo-clip:b5@FILE', the authors' b5-*.tar and b2-*.tar",
-    needs=("transformers",),
-    extra="transformers",
-)
-def _mammo_clip(rest: str, spec: str, device: str, card: VlmCard, weights: str | None) -> Annotator:
-    return load_mammo_clip(rest, spec, device, card)
+for _entry in _FIELD:
+    _register(*_entry)
